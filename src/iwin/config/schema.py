@@ -1,0 +1,307 @@
+"""What a run is made of, typed and validated, in this project's own words.
+
+`RunConfig` is the only form in which settings reach the rest of the program: `config.dialect` makes one from an
+upstream-style file, `build` turns it into objects. Every model is frozen and refuses unknown fields.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Size = tuple[PositiveInt, PositiveInt]
+"""(height, width) in pixels, or a window's (rows, columns) in tokens."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseModel):
+    """Base of every group of settings: immutable, no unknown fields, attribute docstrings become documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+# ------------------------------------------------------------------------------------------------ model
+
+
+class BackboneSettings(Settings):
+    """The Iwin Transformer backbone."""
+
+    patch_size: tuple[PositiveInt, PositiveInt, PositiveInt] = (2, 4, 4)
+    """Patch size (time, height, width)."""
+    embed_dim: PositiveInt = 96
+    """Channels after the patch embedding; each stage doubles them."""
+    depths: tuple[PositiveInt, ...] = (2, 2, 6, 2)
+    """Blocks in each stage."""
+    num_heads: tuple[PositiveInt, ...] = (3, 6, 12, 24)
+    """Attention heads in each stage."""
+    window_size: Size = (7, 7)
+    """Spatial window (rows, columns); attention runs over all frames of a window jointly."""
+    mlp_ratio: PositiveFloat = 4.0
+    """Hidden width of the MLP relative to its input."""
+    qkv_bias: bool = True
+    """Whether the query/key/value projection has a bias."""
+    qk_scale: PositiveFloat | None = None
+    """Attention scale; None means head_dim ** -0.5."""
+    drop_rate: Fraction = 0.0
+    """Dropout after the embedding, the projections and in the MLP."""
+    attn_drop_rate: Fraction = 0.0
+    """Dropout on the attention weights."""
+    drop_path_rate: Fraction = 0.1
+    """Stochastic depth of the last block; it grows linearly from 0 in the first."""
+    patch_norm: bool = True
+    """LayerNorm after the patch embedding."""
+    frozen_stages: Annotated[int, Field(ge=-1, le=4)] = -1
+    """-1 trains everything; 0 freezes the patch embedding; k > 0 also freezes the first k stages."""
+    use_checkpoint: bool = False
+    """Gradient checkpointing: recompute every block's activations in the backward pass to save memory."""
+
+
+class ModelSettings(Settings):
+    """Backbone, head and the weights to start from."""
+
+    backbone: BackboneSettings = BackboneSettings()
+    num_classes: PositiveInt | None = None
+    """Number of classes; None takes it from the training data."""
+    dropout: Fraction = 0.5
+    """Dropout before the classifier."""
+    init_std: NonNegativeFloat = 0.01
+    """Standard deviation of the classifier's initial weights."""
+    label_smoothing: Fraction = 0.0
+    """Share of the target probability that is spread over all classes."""
+    num_frames: PositiveInt = 32
+    """Clip length that `time_embed` is sized for; other lengths interpolate it."""
+    pretrained: str | None = None
+    """Weights to start from: a file, URL or Hub id; an image model's weights are inflated."""
+    pretrained_image: bool = True
+    """Whether `pretrained` names an image (2D) model, as upstream assumes; the loader detects it and says so."""
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+class SamplingSettings(Settings):
+    """Which frames of a video make its clips."""
+
+    clip_len: PositiveInt = 32
+    """Frames in a clip."""
+    frame_interval: PositiveInt = 1
+    """Distance between neighbouring frames of a clip, in frames of the video."""
+    num_clips: PositiveInt = 1
+    """Clips taken from a video."""
+    temporal_jitter: bool = False
+    """Move every frame by a random 0 .. frame_interval - 1 (training)."""
+    twice_sample: bool = False
+    """At test time take the clips at both the shifted and the unshifted offsets."""
+    out_of_bound: Literal["loop", "repeat_last"] = "loop"
+    """What stands for frames past the end of a short video."""
+    uniform: bool = False
+    """One frame from each of clip_len equal segments of the whole video instead of dense clips."""
+    test_mode: bool = False
+    """Fixed, centred offsets instead of random ones."""
+
+
+class Resize(Settings):
+    """Resize with bilinear interpolation, without antialiasing (the published numbers rest on that)."""
+
+    kind: Literal["resize"] = "resize"
+    short_side: PositiveInt | None = None
+    """Scale so that the short side has this many pixels, keeping the aspect ratio."""
+    size: Size | None = None
+    """Or scale to exactly (height, width)."""
+    fit: Size | None = None
+    """Or scale to the largest size that keeps the aspect ratio and has no long side above max(fit), no short side
+    above min(fit)."""
+
+
+class RandomResizedCrop(Settings):
+    """A random box by area and aspect ratio; a Resize follows it."""
+
+    kind: Literal["random_resized_crop"] = "random_resized_crop"
+    area_range: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
+    aspect_ratio_range: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
+
+
+class RandomCrop(Settings):
+    """A square box at a random place."""
+
+    kind: Literal["random_crop"] = "random_crop"
+    size: PositiveInt
+
+
+class CenterCrop(Settings):
+    """The central box."""
+
+    kind: Literal["center_crop"] = "center_crop"
+    size: Size
+
+
+class ThreeCrop(Settings):
+    """Three boxes along the long side: left (top), right (bottom), middle, in that order; each is a view of its own."""
+
+    kind: Literal["three_crop"] = "three_crop"
+    size: Size
+
+
+class Flip(Settings):
+    """Mirror the whole clip with a probability."""
+
+    kind: Literal["flip"] = "flip"
+    probability: Fraction = 0.5
+    direction: Literal["horizontal", "vertical"] = "horizontal"
+
+
+TransformSettings = Annotated[
+    Resize | RandomResizedCrop | RandomCrop | CenterCrop | ThreeCrop | Flip, Field(discriminator="kind")
+]
+
+
+class NormalizeSettings(Settings):
+    """Mean and standard deviation of each channel on the 0-255 scale; applied on the device."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
+    bgr: bool = False
+    """Whether the model was trained on BGR channels."""
+
+
+class SplitSettings(Settings):
+    """One split of the data: where its videos are listed, and how clips are made from them."""
+
+    ann_file: str | None = None
+    """List of `path label` lines; None reads class folders below `root`."""
+    root: str = ""
+    """Folder that the list's paths are relative to, or that holds the class folders."""
+    frames: bool = False
+    """Whether samples are folders of extracted frames instead of video files."""
+    filename_template: str = "img_{:05}.jpg"
+    """Name of a frame in such a folder."""
+    start_index: NonNegativeInt | None = None
+    """Number of the first frame; None means 0 for videos and 1 for frame folders."""
+    multi_class: bool = False
+    """Whether a video can have several labels."""
+    num_classes: PositiveInt | None = None
+    """Number of classes of a multi-label list."""
+    sampling: SamplingSettings = SamplingSettings()
+    transforms: tuple[TransformSettings, ...] = ()
+    normalize: NormalizeSettings = NormalizeSettings()
+    batch_size: PositiveInt = 1
+    """Videos per device and optimiser step (training: split into `accumulation` micro-batches)."""
+    num_workers: NonNegativeInt = 2
+    """Decoder processes per device."""
+
+
+class DataSettings(Settings):
+    """The splits; a run needs those that it uses."""
+
+    train: SplitSettings | None = None
+    val: SplitSettings | None = None
+    test: SplitSettings | None = None
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+class ParamGroupRule(Settings):
+    """Multipliers for the parameters whose name contains `key`."""
+
+    key: str
+    lr_mult: NonNegativeFloat = 1.0
+    decay_mult: NonNegativeFloat = 1.0
+
+
+class OptimSettings(Settings):
+    """Optimiser, its parameter groups and how gradients reach it."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: NonNegativeFloat = 1e-3
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.05
+    rules: tuple[ParamGroupRule, ...] = ()
+    """Tried longest key first (ties in alphabetical order); the first hit decides."""
+    norm_decay_mult: NonNegativeFloat | None = None
+    bias_lr_mult: NonNegativeFloat | None = None
+    bias_decay_mult: NonNegativeFloat | None = None
+    accumulation: PositiveInt = 1
+    """Micro-batches per optimiser step."""
+    grad_clip: PositiveFloat | None = None
+    """Largest total gradient norm; None does not clip."""
+    mixed_precision: bool = False
+    """Train in bf16 (fp16 where the device has no bf16) with fp32 weights."""
+
+
+class ScheduleSettings(Settings):
+    """Learning rate over time."""
+
+    policy: Literal["constant", "cosine", "step"] = "cosine"
+    by_epoch: bool = True
+    """Whether the policy moves once an epoch (and is constant within it) or every iteration."""
+    min_lr: NonNegativeFloat = 0.0
+    """Cosine: the rate at the end."""
+    min_lr_ratio: NonNegativeFloat | None = None
+    """Cosine: the same as a ratio of each group's rate."""
+    steps: tuple[PositiveInt, ...] = ()
+    """Step: epochs (or iterations) after which the rate is multiplied by `gamma`."""
+    gamma: PositiveFloat = 0.1
+    warmup: Literal["constant", "linear", "exp"] | None = None
+    warmup_length: NonNegativeFloat = 0.0
+    """In iterations, or in epochs when `warmup_by_epoch`."""
+    warmup_by_epoch: bool = False
+    warmup_ratio: PositiveFloat = 0.1
+    """First rate of the warm-up, relative to the policy's."""
+
+
+class EvaluationSettings(Settings):
+    """Validation during training, and what a test reports."""
+
+    interval: PositiveInt = 1
+    """Epochs between validations."""
+    metrics: tuple[Literal["top_k_accuracy", "mean_class_accuracy", "mean_average_precision"], ...] = (
+        "top_k_accuracy",
+        "mean_class_accuracy",
+    )
+    topk: tuple[PositiveInt, ...] = (1, 5)
+    save_best: str | None = "auto"
+    """Score that decides which checkpoint is best; "auto" takes the first one reported, None keeps no best."""
+
+
+class TestSettings(Settings):
+    """How the views of a video become one score."""
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+
+    average_clips: Literal["prob", "score"] | None = "prob"
+    """Mean of the views' softmax ("prob"), of their logits ("score"), or no mean."""
+    max_testing_views: PositiveInt | None = None
+    """Views that go through the model at once; None sends all."""
+
+
+class RunConfig(Settings):
+    """A whole run."""
+
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    optim: OptimSettings = OptimSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    test: TestSettings = TestSettings()
+    epochs: PositiveInt = 30
+    work_dir: str | None = None
+    """Folder of the run's log and checkpoints; None is work_dirs/<config name>."""
+    checkpoint_interval: PositiveInt = 1
+    """Epochs between checkpoints."""
+    keep_checkpoints: PositiveInt | None = None
+    """Epoch checkpoints that are kept; None keeps all."""
+    log_interval: PositiveInt = 20
+    """Iterations between log lines."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers beside the JSON-lines log, by Accelerate's names."""
+    load_from: str | None = None
+    """Recogniser checkpoint whose weights the run starts from."""
+    resume_from: str | None = None
+    """Work directory or state folder to continue exactly where it stopped."""
+    seed: int = 0
+    deterministic: bool = False
+    find_unused_parameters: bool = False
