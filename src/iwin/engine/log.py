@@ -1,0 +1,62 @@
+"""What a run tells: JSON lines always, a progress bar where there is a terminal, plain lines where there is none."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], *, console: Console, title: str, total: int, done: int = 0) -> Iterator[T]:
+    """Iterate with a progress bar where the console is a terminal, silently where it is not."""
+    if not console.is_terminal:
+        yield from items
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total, completed=done)
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+class RunLog:
+    """The records of a run, on the console and as a line of JSON each in a file.
+
+    Args:
+        path: the JSON-lines file; records are appended. None keeps none (processes other than the first).
+        console: where lines for people go.
+    """
+
+    def __init__(self, path: Path | None, console: Console) -> None:
+        self.path = path
+        self.console = console
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def record(self, mode: str, **values: Any) -> None:
+        """Append a record of some mode ("train", "val", …) to the file."""
+        if self.path is not None:
+            line = json.dumps({"mode": mode, **values, "timestamp": round(time.time(), 3)})
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def say(self, text: str) -> None:
+        """Print a line for people."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print a line that must not be overlooked, and record it."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True, style="yellow")
+        self.record("warning", message=text)

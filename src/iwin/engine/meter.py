@@ -1,0 +1,63 @@
+"""Running figures of training between two log lines."""
+
+import time
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class Meter:
+    """Loss, accuracy and where the time goes, averaged since the last reading.
+
+    Sums stay on the device until they are read, so that measuring does not make the host wait for it.
+
+    Args:
+        accelerator: the run's; readings are averages over its processes.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        # Sums of the loss, top-1 hits, top-5 hits and clips.
+        self._sums = torch.zeros(4, device=accelerator.device, dtype=torch.float64)
+        self._waited = 0.0
+        self._batches = 0
+        self._step: dict[str, float] = {}
+        self._begun = self._asked = time.perf_counter()
+
+    def data_arrived(self) -> None:
+        """The next batch is here; the time since it was asked for was spent waiting."""
+        self._waited += time.perf_counter() - self._asked
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch: its mean loss, logits (B, K) and labels (B,)."""
+        hits = logits.detach().topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        counts = [loss.detach() * len(labels), hits[:, 0].sum(), hits.sum(), labels.new_tensor(len(labels))]
+        self._sums += torch.stack([count.double() for count in counts])
+        self._batches += 1
+
+    def stepped(self, *, lr: float, grad_norm: float) -> None:
+        """An optimiser step was taken."""
+        self._step = {"lr": lr, "grad_norm": grad_norm}
+
+    def ready_for_data(self) -> None:
+        """The loop is about to ask for the next batch."""
+        self._asked = time.perf_counter()
+
+    def read(self) -> dict[str, float]:
+        """Averages since the last reading, over all processes; times are seconds a batch."""
+        loss, top1, top5, clips = self.accelerator.reduce(self._sums).tolist()
+        now = time.perf_counter()
+        record = {
+            **self._step,
+            "loss": loss / clips,
+            "top1_acc": top1 / clips,
+            "top5_acc": top5 / clips,
+            "time": (now - self._begun) / self._batches,
+            "data_time": self._waited / self._batches,
+        }
+        if self.accelerator.device.type == "cuda":
+            record["memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+        self._sums.zero_()
+        self._waited, self._batches, self._begun = 0.0, 0, now
+        return record

@@ -1,0 +1,239 @@
+"""The training loop."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from iwin.data.annotations import Annotations
+from iwin.data.datasets import BadVideo, Batch
+from iwin.data.loader import BatchLoader, EpochBatches
+from iwin.engine.evaluate import Evaluation, evaluate
+from iwin.engine.log import RunLog, progress
+from iwin.engine.meter import Meter
+from iwin.engine.schedule import Schedule
+from iwin.engine.state import Progress, WorkDir
+from iwin.errors import IwinError
+from iwin.models.recognizer import IwinRecognizer
+
+MAX_NONFINITE = 10
+"""Optimiser steps in a row whose gradients may be infinite or NaN before training stops."""
+
+
+class TrainingStopped(IwinError):  # noqa: N818 - nothing went wrong
+    """Training was asked to stop, and saved its state before it did."""
+
+
+@dataclass
+class Training:
+    """Everything that a training run works with.
+
+    Attributes:
+        accelerator: devices, processes and precision.
+        model: the recogniser, as the accelerator prepared it.
+        optimizer: likewise; its groups carry "initial_lr".
+        schedule: learning rate over time.
+        annotations: the training split.
+        loader: this process's batches of it.
+        batches: the loader's order, which the loop moves from epoch to epoch.
+        normalize: maps uint8 clips (B, T, H, W, 3) on the device to normalised (B, 3, T, H, W).
+        work_dir: where files go.
+        log: where records and lines go.
+        epochs: epochs of the run.
+        accumulation: batches of an optimiser step.
+        label_smoothing: share of the target probability spread over all classes.
+        grad_clip: largest gradient norm; None does not clip.
+        validation: the validation split; None runs without.
+        validation_interval: epochs between validations.
+        best_score: the figure that decides which checkpoint is best; None keeps no best.
+        checkpoint_interval: epochs between checkpoints.
+        log_interval: batches between log lines.
+        metadata: strings that go into every checkpoint.
+        stop_requested: asked after every optimiser step; True saves the state and stops.
+    """
+
+    accelerator: Accelerator
+    model: torch.nn.Module
+    optimizer: Any
+    schedule: Schedule
+    annotations: Annotations
+    loader: BatchLoader
+    batches: EpochBatches
+    normalize: Callable[[Tensor], Tensor]
+    work_dir: WorkDir
+    log: RunLog
+    epochs: int
+    accumulation: int = 1
+    label_smoothing: float = 0.0
+    grad_clip: float | None = None
+    validation: Evaluation | None = None
+    validation_interval: int = 1
+    best_score: str | None = "top1_acc"
+    checkpoint_interval: int = 1
+    log_interval: int = 20
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    stop_requested: Callable[[], bool] = lambda: False
+
+    @property
+    def recognizer(self) -> IwinRecognizer:
+        """The model without the wrappers of distributed training."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def summary(self) -> str:
+        """What is about to happen, in a line."""
+        model = self.recognizer
+        parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        validated = f", {len(self.validation.annotations.samples)} to validate" if self.validation else ""
+        return (
+            f"{parameters:.1f} M parameters, {model.num_classes} classes; {len(self.annotations.samples)} videos to "
+            f"train on{validated}; {self.accelerator.num_processes} x {self.accelerator.device.type}, mixed precision "
+            f"{self.accelerator.mixed_precision}; {self.epochs} epochs of {len(self.batches)} batches of "
+            f"{self.batches.batch_size}, an optimiser step every {self.accumulation}"
+        )
+
+
+def train(run: Training, state: Progress | None = None) -> Progress:
+    """Train from `state` (the beginning by default) to the last epoch.
+
+    Every epoch: all batches, then validation and checkpoints where their intervals say so. The last epoch always ends
+    with both.
+    """
+    state = state or Progress()
+    while state.epoch < run.epochs:
+        train_epoch(run, state)
+        state.epoch, state.batch = state.epoch + 1, 0
+        last = state.epoch == run.epochs
+        is_best = False
+        if run.validation is not None and (last or state.epoch % run.validation_interval == 0):
+            is_best = validate(run, state)
+        if last or is_best or state.epoch % run.checkpoint_interval == 0:
+            save(run, state, is_best=is_best)
+    return state
+
+
+def train_epoch(run: Training, state: Progress) -> None:
+    """One pass over the training data, from batch `state.batch` on."""
+    run.model.train()
+    run.batches.begin(state.epoch, batch=state.batch)
+    meter = Meter(run.accelerator)
+    nonfinite = 0
+    title = f"epoch {state.epoch + 1}/{run.epochs}"
+    loader = progress(run.loader, console=run.log.console, title=title, total=len(run.batches), done=state.batch)
+    for index, batch in enumerate(loader, state.batch):
+        meter.data_arrived()
+        report_bad(run.log, batch.bad)
+
+        # Forward and backward. Every sample of an optimiser step weighs the same, also where the last batch is smaller.
+        steps_now = (index + 1) % run.accumulation == 0 or index + 1 == len(run.batches)
+        clips = batch.views.to(run.accelerator.device, non_blocking=True).flatten(0, 1)
+        labels = batch.labels.to(run.accelerator.device, non_blocking=True).repeat_interleave(batch.views.shape[1])
+        with run.accelerator.autocast():
+            logits = run.model(run.normalize(clips))
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=run.label_smoothing)
+        share = len(batch) / step_samples(run, index)
+        if steps_now:
+            run.accelerator.backward(loss * share)
+        else:
+            with run.accelerator.no_sync(run.model):
+                run.accelerator.backward(loss * share)
+        meter.add(loss, logits, labels)
+
+        # Step.
+        if steps_now:
+            lr = set_learning_rates(run, iteration=state.epoch * len(run.batches) + index)
+            norm = run.accelerator.clip_grad_norm_(run.model.parameters(), run.grad_clip or math.inf)
+            norm = float(norm) if norm is not None else math.nan
+            if math.isfinite(norm) or run.accelerator.scaler is not None:  # the fp16 scaler skips such steps itself
+                run.optimizer.step()
+            nonfinite = 0 if math.isfinite(norm) else nonfinite + 1
+            if nonfinite >= MAX_NONFINITE:
+                raise IwinError(describe_nonfinite(run, batch))
+            run.optimizer.zero_grad(set_to_none=True)
+            meter.stepped(lr=lr, grad_norm=norm)
+        state.batch = index + 1
+
+        # Log.
+        if (index + 1) % run.log_interval == 0 or index + 1 == len(run.batches):
+            record = meter.read()
+            run.log.record("train", epoch=state.epoch + 1, iter=index + 1, **record)
+            run.log.say(f"{title}  {index + 1}/{len(run.batches)}  {describe(record)}")
+        if steps_now:
+            stop_if_requested(run, state)
+        meter.ready_for_data()
+
+
+def step_samples(run: Training, index: int) -> int:
+    """Samples, of this process, of the optimiser step that batch `index` belongs to."""
+    size = run.accumulation * run.batches.batch_size
+    first = index // run.accumulation * size
+    return min(first + size, run.batches.samples) - first
+
+
+def set_learning_rates(run: Training, *, iteration: int) -> float:
+    """Set every group's rate for an iteration; returns the largest."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.schedule.lr(
+            group["initial_lr"], iteration=iteration, iterations_per_epoch=len(run.batches), epochs=run.epochs
+        )
+    return max(group["lr"] for group in run.optimizer.param_groups)
+
+
+def describe_nonfinite(run: Training, batch: Batch) -> str:
+    """Why training stops when the gradients stay infinite or NaN, naming the last clips."""
+    paths = ", ".join(run.annotations.samples[index].path.name for index in batch.indices.tolist())
+    return (
+        f"the gradients were infinite or NaN in {MAX_NONFINITE} optimiser steps in a row, lastly with {paths}; "
+        "lower the learning rate, clip gradients (optimizer_config.grad_clip) or train in bf16 or full precision"
+    )
+
+
+def stop_if_requested(run: Training, state: Progress) -> None:
+    """Save the state and stop if any process was asked to."""
+    if run.stop_requested():
+        run.accelerator.set_trigger()
+    if run.accelerator.check_trigger():
+        run.work_dir.save_state(run.accelerator, state)
+        raise TrainingStopped(
+            f"stopped in epoch {state.epoch + 1} after batch {state.batch}; to go on exactly from here, run the same "
+            f"command with --resume-from {run.work_dir.path}"
+        )
+
+
+def validate(run: Training, state: Progress) -> bool:
+    """Evaluate the validation split; whether it is the best so far."""
+    assert run.validation is not None
+    scores, result = evaluate(run.recognizer, run.validation, accelerator=run.accelerator, log=run.log)
+    report_bad(run.log, scores.bad)
+    run.log.record("val", epoch=state.epoch, **result)
+    run.log.say(f"epoch {state.epoch}/{run.epochs}  validation  {describe(result)}")
+    if run.best_score is None:
+        return False
+    value = result[run.best_score]
+    if state.best is not None and value <= state.best:
+        return False
+    state.best, state.best_epoch = value, state.epoch
+    return True
+
+
+def save(run: Training, state: Progress, *, is_best: bool) -> None:
+    """Write the weights of the epoch just done and the full state."""
+    run.work_dir.save_state(run.accelerator, state)
+    if run.accelerator.is_main_process:
+        path = run.work_dir.save_epoch(run.recognizer, state.epoch, metadata=run.metadata, is_best=is_best)
+        run.log.say(f"saved {path}" + (" (best so far)" if is_best else ""))
+
+
+def report_bad(log: RunLog, bad: tuple[BadVideo, ...]) -> None:
+    """Name videos that could not be decoded."""
+    for video in bad:
+        log.warn(f"skipped: {video.reason}")
+
+
+def describe(record: Mapping[str, float | int]) -> str:
+    """A record as one readable line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in record.items())
