@@ -18,7 +18,7 @@ ALLOWED = {
     "build": {"config", "models", "transforms", "data", "checkpoint", "engine"} | LEAVES,
     "predict": {"build", "models", "data", "checkpoint"} | LEAVES,
     "cli": {"config", "models", "data", "checkpoint", "engine", "build", "predict"} | LEAVES,
-    "__init__": {"models", "data", "checkpoint", "config", "predict"} | LEAVES,
+    "__init__": {"build", "models", "data", "predict"} | LEAVES,
     "__main__": {"cli"},
 }
 

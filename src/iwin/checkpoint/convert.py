@@ -29,7 +29,7 @@ class LoadReport:
         loaded: names that were filled, in the model's words.
         resized: those of them whose `time_embed` was interpolated to another clip length.
         missing: names of the model that keep their own values.
-        unused: names of the checkpoint that have no place in the model.
+        unused: names of the checkpoint, in its words, that have no place in the model.
         mismatched: names that stand in both with different shapes, and so keep the model's values.
     """
 
@@ -60,7 +60,7 @@ def load_weights(model: IwinRecognizer | IwinImageClassifier, source: str | Path
     """Fill a model from a checkpoint file.
 
     Into a recogniser go a recogniser's weights, a bare video backbone, or an image model, whose patch projection is
-    inflated along time (repeated and divided by the patch length) and whose head is dropped; `time_embed` of another
+    inflated along time (repeated and divided by the patch length) and whose head has no place; `time_embed` of another
     clip length is interpolated.
 
     Args:
@@ -76,12 +76,10 @@ def load_weights(model: IwinRecognizer | IwinImageClassifier, source: str | Path
     layout = detect_layout(weights.state, weights.path)
     target = model.state_dict()
     state = dict(weights.state)
-    if isinstance(model, IwinRecognizer) and layout != "recognizer":
-        if layout == "image":
-            state.pop("head.weight", None)
-            state.pop("head.bias", None)
-            state[PROJECTION] = inflate(state[PROJECTION], model.backbone.patch_embed.patch_size[0])
-        state = {f"backbone.{name}": value for name, value in state.items()}
+    prefix = "backbone." if isinstance(model, IwinRecognizer) and layout != "recognizer" else ""
+    if isinstance(model, IwinRecognizer) and layout == "image":
+        state[PROJECTION] = inflate(state[PROJECTION], model.backbone.patch_embed.patch_size[0])
+    state = {prefix + name: value for name, value in state.items()}
     resized = _resize_time_embed(state, target)
     mismatched = {name for name in state.keys() & target.keys() if state[name].shape != target[name].shape}
     loaded = [name for name in target if name in state and name not in mismatched]
@@ -91,8 +89,7 @@ def load_weights(model: IwinRecognizer | IwinImageClassifier, source: str | Path
         loaded=tuple(loaded),
         resized=resized,
         missing=tuple(name for name in target if name not in state),
-        unused=tuple(name for name in state if name not in target)
-        + (("head.weight", "head.bias") if layout == "image" and isinstance(model, IwinRecognizer) else ()),
+        unused=tuple(name.removeprefix(prefix) for name in state if name not in target),
         mismatched=tuple(sorted(mismatched)),
     )
     _refuse_misfit(report, target, whole=whole)

@@ -1,0 +1,37 @@
+"""The `iwin` command. A verb is a file: `add_parser` declares its arguments, `run` does the work.
+
+PyTorch is imported inside `run` only, so that `iwin --help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import iwin
+from iwin.cli import config, flops, predict, test, train
+from iwin.errors import IwinError
+
+VERBS = (train, test, predict, flops, config)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    parser = argparse.ArgumentParser(prog="iwin", description="Video action recognition with the Iwin Transformer.")
+    parser.add_argument("--version", action="version", version=f"iwin {iwin.__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for verb in VERBS:
+        verb.add_parser(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 for an error that the user can mend, 130 when interrupted."""
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except IwinError as error:
+        print(f"iwin: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("iwin: interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,340 @@
+"""From settings to objects: the only room that knows both."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor
+
+from iwin.checkpoint.convert import LoadReport, load_weights
+from iwin.checkpoint.io import read_weights
+from iwin.config import schema
+from iwin.data.annotations import Annotations, read_class_folders, read_list
+from iwin.data.datasets import VideoDataset
+from iwin.data.loader import EpochBatches, ShardBatches, make_loader
+from iwin.data.sampling import FrameSampler
+from iwin.engine.evaluate import Evaluation
+from iwin.engine.log import RunLog
+from iwin.engine.optim import ParamRule, build_optimizer, parameter_groups
+from iwin.engine.schedule import Schedule
+from iwin.engine.state import WorkDir
+from iwin.engine.train import Training
+from iwin.errors import CheckpointError, ConfigError
+from iwin.models.iwin import IwinTransformer
+from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
+from iwin.models.zoo import build_named
+from iwin.transforms import geometry
+from iwin.transforms.normalize import normalize
+
+# ---------------------------------------------------------------------------------------------- models
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    pretrained: str | Path | None = None,
+    num_frames: int | None = None,
+    **settings: Any,
+) -> IwinRecognizer | IwinImageClassifier:
+    """A model by name, with fresh or given weights.
+
+    Args:
+        name: one of `iwin.list_models()`.
+        num_classes: classes; None means 400 (Kinetics) for a video model, 1000 (ImageNet) for an image model.
+        pretrained: checkpoint file to start from: a recogniser's, a backbone's, or an image model's, which is inflated.
+            A classifier of another number of classes keeps its fresh weights.
+        num_frames: clip length that the time embedding is sized for; None means 32. Any clip length runs. Image
+            models have none.
+        **settings: anything else that `IwinTransformer` takes (drop_path_rate, use_checkpoint, window_size, …), and
+            `dropout` before a video model's classifier.
+
+    Raises:
+        ModelError: if there is no such model or setting.
+        CheckpointError: if the checkpoint does not fit.
+    """
+    if num_frames is not None:
+        settings["num_frames"] = num_frames
+    model = build_named(name, num_classes=num_classes, **settings)
+    if pretrained is not None:
+        load_weights(model, pretrained)
+    return model
+
+
+def build_model(settings: schema.ModelSettings, *, num_classes: int) -> IwinRecognizer:
+    """The recogniser of a run, with fresh weights."""
+    backbone = IwinTransformer(**settings.backbone.model_dump(), num_frames=settings.num_frames)
+    return IwinRecognizer(backbone, num_classes=num_classes, dropout=settings.dropout, init_std=settings.init_std)
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+def build_annotations(split: schema.SplitSettings, *, name: str, classes: Sequence[str] | None = None) -> Annotations:
+    """The samples of a split; `classes` are the known class names, for class folders."""
+    if split.frames:
+        raise ConfigError(f"data.{name}.type: folders of extracted frames are not supported yet; use VideoDataset")
+    if split.multi_class:
+        raise ConfigError(f"data.{name}.multi_class: several labels a video are not supported yet")
+    if split.ann_file is not None:
+        return read_list(split.ann_file, root=split.root)
+    return read_class_folders(split.root, classes=classes)
+
+
+TRANSFORMS: dict[type[schema.Settings], Callable[..., geometry.Transform]] = {
+    schema.Resize: geometry.Resize,
+    schema.RandomResizedCrop: geometry.RandomResizedCrop,
+    schema.RandomCrop: geometry.RandomCrop,
+    schema.CenterCrop: geometry.CenterCrop,
+    schema.ThreeCrop: geometry.ThreeCrop,
+    schema.Flip: geometry.Flip,
+}
+
+
+def build_transform(settings: Sequence[schema.TransformSettings]) -> geometry.Compose:
+    """The steps from decoded frames to the clips of a batch."""
+    steps = []
+    for step in settings:
+        if type(step) not in TRANSFORMS:
+            raise ConfigError(f"the pipeline step {step.kind!r} is not supported yet; remove it from the pipeline")
+        steps.append(TRANSFORMS[type(step)](**step.model_dump(exclude={"kind"})))
+    return geometry.Compose(tuple(steps))
+
+
+def build_sampler(settings: schema.SamplingSettings) -> FrameSampler:
+    """The choice of frames."""
+    return FrameSampler(**settings.model_dump())
+
+
+def build_normalize(settings: schema.NormalizeSettings) -> Callable[[Tensor], Tensor]:
+    """The step from uint8 clips (B, T, H, W, 3) to normalised ones (B, 3, T, H, W)."""
+    return partial(normalize, mean=settings.mean, std=settings.std, bgr=settings.bgr)
+
+
+def build_evaluation(
+    config: schema.RunConfig, split: schema.SplitSettings, annotations: Annotations, accelerator: Accelerator
+) -> Evaluation:
+    """The evaluation of a split, its videos shared out over the processes."""
+    dataset = VideoDataset(
+        annotations.samples, sampler=build_sampler(split.sampling), transform=build_transform(split.transforms)
+    )
+    batches = ShardBatches(
+        len(dataset),
+        batch_size=split.batch_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    return Evaluation(
+        loader=make_loader(
+            dataset, batches, num_workers=split.num_workers, pin_memory=accelerator.device.type == "cuda"
+        ),
+        annotations=annotations,
+        normalize=build_normalize(split.normalize),
+        average=config.test.average_clips,
+        max_views=config.test.max_testing_views,
+        metrics=config.evaluation.metrics,
+        topk=config.evaluation.topk,
+    )
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+def build_accelerator(config: schema.RunConfig, *, precision: str | None = None, cpu: bool = False) -> Accelerator:
+    """Devices, processes and precision.
+
+    Args:
+        config: the run; its `optim.mixed_precision` asks for bf16 (fp16 where a GPU has no bf16). A CPU keeps full
+            precision unless `precision` says otherwise: few are faster in bf16.
+        precision: "bf16", "fp16" or "no"; overrules the config.
+        cpu: stay on the CPU even where there is a GPU.
+    """
+    if precision is None:
+        precision = "no"
+        if config.optim.mixed_precision and torch.cuda.is_available() and not cpu:
+            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=config.find_unused_parameters)
+    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[ddp])
+
+
+def build_training(
+    config: schema.RunConfig, *, accelerator: Accelerator, log: RunLog, work_dir: Path, config_text: str
+) -> Training:
+    """Everything that a training run works with, its model started from the weights that the config names."""
+    if config.data.train is None:
+        raise ConfigError("data.train is missing: training needs a training split")
+    annotations = build_annotations(config.data.train, name="train")
+    num_classes = config.model.num_classes or annotations.num_classes
+    annotations.check_labels(num_classes)
+    if num_classes != annotations.num_classes:
+        log.warn(
+            f"the model has {num_classes} classes, the data {annotations.num_classes}; "
+            "leave model.cls_head.num_classes out to take the data's"
+        )
+    model = build_model(config.model, num_classes=num_classes)
+    start_from_weights(config, model, log)
+    model.to(accelerator.device)
+    optimizer = _build_optimizer(config.optim, model)
+    prepared, optimizer = accelerator.prepare(model, optimizer)
+    loader, batches = _training_loader(config, annotations, accelerator)
+    validation = None
+    if config.data.val is not None:
+        val = build_annotations(config.data.val, name="val", classes=annotations.classes)
+        val.check_labels(num_classes)
+        validation = build_evaluation(config, config.data.val, val, accelerator)
+    return Training(
+        accelerator=accelerator,
+        model=prepared,
+        optimizer=optimizer,
+        schedule=Schedule(**config.schedule.model_dump()),
+        annotations=annotations,
+        loader=loader,
+        batches=batches,
+        normalize=build_normalize(config.data.train.normalize),
+        work_dir=WorkDir(work_dir, keep=config.keep_checkpoints),
+        log=log,
+        epochs=config.epochs,
+        accumulation=config.optim.accumulation,
+        label_smoothing=config.model.label_smoothing,
+        grad_clip=config.optim.grad_clip,
+        validation=validation,
+        validation_interval=config.evaluation.interval,
+        best_score=best_score(config.evaluation),
+        checkpoint_interval=config.checkpoint_interval,
+        log_interval=config.log_interval,
+        metadata=checkpoint_metadata(config, config_text=config_text, classes=annotations.classes),
+    )
+
+
+def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: RunLog) -> LoadReport | None:
+    """Fill a fresh model from `load_from` or `pretrained`, saying what came from where."""
+    source = config.load_from or config.model.pretrained
+    if source is not None:
+        report = load_weights(model, source)
+        log.say(str(report))
+        return report
+    slow = [rule for rule in config.optim.rules if rule.key == "backbone" and rule.lr_mult < 1]
+    if slow and config.resume_from is None:
+        log.warn(
+            f"this recipe trains the backbone at {slow[0].lr_mult:g} of the learning rate, which is meant for a "
+            "pretrained one, but no weights are given: set model.backbone.pretrained=<PRETRAIN_MODEL>. From fresh "
+            "weights it ends far below the published accuracy."
+        )
+    return None
+
+
+def _build_optimizer(settings: schema.OptimSettings, model: IwinRecognizer) -> torch.optim.Optimizer:
+    groups = parameter_groups(
+        model,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        rules=[ParamRule(**rule.model_dump()) for rule in settings.rules],
+        norm_decay_mult=settings.norm_decay_mult,
+        bias_lr_mult=settings.bias_lr_mult,
+        bias_decay_mult=settings.bias_decay_mult,
+    )
+    return build_optimizer(
+        groups,
+        name=settings.name,
+        betas=settings.betas,
+        eps=settings.eps,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+    )
+
+
+def _training_loader(
+    config: schema.RunConfig, annotations: Annotations, accelerator: Accelerator
+) -> tuple[Any, EpochBatches]:
+    split = config.data.train
+    assert split is not None
+    dataset = VideoDataset(
+        annotations.samples,
+        sampler=build_sampler(split.sampling),
+        transform=build_transform(split.transforms),
+        seed=config.seed,
+        replace_bad=True,
+    )
+    batches = EpochBatches(
+        len(dataset),
+        batch_size=max(1, split.batch_size // config.optim.accumulation),
+        seed=config.seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    loader = make_loader(dataset, batches, num_workers=split.num_workers, pin_memory=accelerator.device.type == "cuda")
+    return loader, batches
+
+
+def best_score(settings: schema.EvaluationSettings) -> str | None:
+    """The figure that decides which checkpoint is best."""
+    if settings.save_best != "auto":
+        return settings.save_best
+    first = settings.metrics[0]
+    return f"top{settings.topk[0]}_acc" if first == "top_k_accuracy" else first
+
+
+# ---------------------------------------------------------------------------------------------- checkpoints
+
+
+def checkpoint_metadata(config: schema.RunConfig, *, config_text: str, classes: Sequence[str] | None) -> dict[str, str]:
+    """What every checkpoint carries beside its tensors: enough to predict, test and train on from it alone."""
+    return {
+        "format": "iwin",
+        "config": config.model_dump_json(),
+        "config_file": config_text,
+        "classes": json.dumps(classes),
+    }
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what belongs to it.
+
+    Attributes:
+        model: the recogniser, in evaluation mode.
+        config: the run that made it.
+        classes: class names by label, or None where they are not known.
+    """
+
+    model: IwinRecognizer
+    config: schema.RunConfig
+    classes: tuple[str, ...] | None
+
+
+def load_trained(checkpoint: str | Path, *, config: schema.RunConfig | None = None) -> Trained:
+    """A trained model from its checkpoint; a checkpoint of another program needs the config, ours carry it.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read or does not fit the config.
+    """
+    weights = read_weights(checkpoint)
+    if config is None:
+        if "config" not in weights.metadata:
+            raise CheckpointError(f"{checkpoint}: carries no config; name the config that it was trained with")
+        config = schema.RunConfig.model_validate_json(weights.metadata["config"])
+    classifier = weights.state.get("cls_head.fc_cls.weight")
+    if classifier is None:
+        raise CheckpointError(f"{checkpoint}: holds no recogniser: it has no 'cls_head.fc_cls.weight'")
+    if config.model.num_classes not in (None, len(classifier)):
+        raise CheckpointError(
+            f"{checkpoint}: has {len(classifier)} classes, the config {config.model.num_classes}; "
+            f"set model.cls_head.num_classes={len(classifier)}"
+        )
+    model = build_model(config.model, num_classes=len(classifier))
+    load_weights(model, checkpoint, whole=True)
+    names = json.loads(weights.metadata.get("classes", "null"))
+    return Trained(model.eval(), config, tuple(names) if names else None)
+
+
+def build_test(config: schema.RunConfig, *, classes: Sequence[str] | None, accelerator: Accelerator) -> Evaluation:
+    """The multi-view test of a run's test split."""
+    if config.data.test is None:
+        raise ConfigError("data.test is missing: testing needs a test split")
+    annotations = build_annotations(config.data.test, name="test", classes=classes)
+    return build_evaluation(config, config.data.test, annotations, accelerator)

@@ -1,0 +1,69 @@
+"""`iwin predict`: what is going on in a video."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from iwin.cli.common import add_config_options
+
+if TYPE_CHECKING:
+    from iwin.predict import Prediction
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser("predict", help="classify video files", description="Classify video files.")
+    parser.add_argument("videos", metavar="VIDEO", nargs="+", help="video files")
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="weights of a trained recogniser")
+    parser.add_argument("--config", metavar="CONFIG", help="config of a checkpoint that carries none")
+    parser.add_argument("--topk", type=int, default=5, metavar="K", help="classes shown for each video (default 5)")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each video instead of a table")
+    parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: a GPU where there is one)")
+    add_config_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify every video; those that cannot be read are named, and make the exit status 1."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from iwin.build import load_trained
+    from iwin.config import load_run_config
+    from iwin.errors import ConfigError, VideoError
+    from iwin.predict import Predictor
+
+    if args.cfg_options and args.config is None:
+        raise ConfigError("--cfg-options changes the config that --config names: give that too")
+    if args.topk < 1:
+        raise ConfigError("--topk takes a number of classes from 1 up")
+    config = load_run_config(args.config, args.cfg_options).config if args.config else None
+    predictor = Predictor(load_trained(args.checkpoint, config=config), device=args.device)
+    console = Console()
+    status = 0
+    for path in args.videos:
+        try:
+            prediction = predictor.predict(path, topk=args.topk)
+        except VideoError as error:
+            print(f"iwin: {error}", file=sys.stderr)
+            status = 1
+            continue
+        if args.json:
+            print(json.dumps(asdict(prediction), ensure_ascii=False))
+        else:
+            console.print(table(prediction))
+    return status
+
+
+def table(prediction: "Prediction") -> Table:
+    """A prediction for people."""
+    result = Table(title=prediction.path, title_justify="left", caption=f"mean of {prediction.views} views")
+    result.add_column("score", justify="right")
+    result.add_column("class")
+    for score, name in zip(prediction.scores, prediction.classes, strict=True):
+        result.add_row(f"{score:.3f}", name)
+    return result

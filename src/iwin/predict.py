@@ -1,0 +1,85 @@
+"""What a trained model sees in a video."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from iwin.build import Trained, build_normalize, build_sampler, build_transform, load_trained
+from iwin.data.decode import open_video
+from iwin.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of a video, best first.
+
+    Attributes:
+        path: the video.
+        classes: class names, or their numbers as text where the model knows no names.
+        labels: class numbers.
+        scores: scores, within 0 .. 1 where the views' softmax is averaged.
+        views: views that the scores are averaged over.
+    """
+
+    path: str
+    classes: tuple[str, ...]
+    labels: tuple[int, ...]
+    scores: tuple[float, ...]
+    views: int
+
+
+class Predictor:
+    """A trained model with the test pipeline that belongs to it.
+
+    Args:
+        trained: the model, or its checkpoint file; a file that carries no config is loaded by `build.load_trained`.
+        device: where to run; None takes a GPU where there is one.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be used.
+        ConfigError: if its config does not say how videos are looked at.
+    """
+
+    def __init__(self, trained: Trained | str | Path, *, device: str | torch.device | None = None) -> None:
+        if not isinstance(trained, Trained):
+            trained = load_trained(trained)
+        split = trained.config.data.test or trained.config.data.val
+        if split is None:
+            raise ConfigError("the config has neither data.test nor data.val, which say how the model looks at a video")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = trained.model.to(self.device)
+        self.classes = trained.classes or tuple(str(label) for label in range(self.model.num_classes))
+        self._settings = trained.config.test
+        self._sampler = build_sampler(split.sampling)
+        self._transform = build_transform(split.transforms)
+        self._normalize = build_normalize(split.normalize)
+
+    @torch.inference_mode()
+    def predict(self, path: str | Path, *, topk: int = 5) -> Prediction:
+        """Classify a video file.
+
+        Raises:
+            VideoError: if the file cannot be decoded.
+        """
+        rng = np.random.default_rng(0)
+        with open_video(path) as video:
+            indices = self._sampler(video.num_frames, rng)
+            frames = video.get_frames(indices.ravel())
+        views = self._transform(frames.unflatten(0, indices.shape), rng)
+        scores = self.model.forward_views(
+            views[None].to(self.device),
+            average=self._settings.average_clips or "prob",
+            max_views=self._settings.max_testing_views,
+            prepare=self._normalize,
+        )[0]
+        best = scores.topk(min(topk, len(scores)))
+        labels = tuple(best.indices.tolist())
+        return Prediction(
+            path=str(path),
+            classes=tuple(self.classes[label] for label in labels),
+            labels=labels,
+            scores=tuple(best.values.tolist()),
+            views=len(views),
+        )
