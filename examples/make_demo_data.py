@@ -2,8 +2,8 @@
 
     python examples/make_demo_data.py demo/data
 
-makes demo/data/{train,val}/{fall,grow,rise,shrink,still}/<number>.mp4 (H.264). One frame hardly tells the classes apart,
-so a model has to look at the motion. The files are the same on every run.
+makes demo/data/{train,val}/{fall,grow,rise,shrink,still}/<number>.mp4 (H.264). One frame hardly tells the classes
+apart, so a model has to look at the motion. The files are the same on every run.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def clip(label: str, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     middle = np.full(FRAMES, rng.uniform(0.3, 0.7))
     height = course if label in ("fall", "rise") else middle
     radius = course / 2 if label in ("grow", "shrink") else np.full(FRAMES, rng.uniform(0.1, 0.35))
-    colour, background = rng.uniform(0, 255, (2, 3))
+    colour, background = rng.uniform(170, 255, 3), rng.uniform(0, 85, 3)
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     distance = np.hypot(y - height[:, None, None], x - rng.uniform(0.3, 0.7))
     inside = np.clip((radius[:, None, None] - distance) * SIDE, 0, 1)[..., None]
@@ -48,7 +48,7 @@ def main() -> None:
     """Write both splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to write, such as demo/data")
-    parser.add_argument("--train", type=int, default=24, metavar="N", help="training clips a class (default 24)")
+    parser.add_argument("--train", type=int, default=32, metavar="N", help="training clips a class (default 32)")
     parser.add_argument("--val", type=int, default=8, metavar="N", help="validation clips a class (default 8)")
     args = parser.parse_args()
     for split, (name, count) in enumerate({"train": args.train, "val": args.val}.items()):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import Tensor
+from torch import Tensor, nn
 
 from iwin.checkpoint.convert import LoadReport, load_weights
 from iwin.checkpoint.io import read_weights
@@ -78,9 +78,9 @@ def build_model(settings: schema.ModelSettings, *, num_classes: int) -> IwinReco
 def build_annotations(split: schema.SplitSettings, *, name: str, classes: Sequence[str] | None = None) -> Annotations:
     """The samples of a split; `classes` are the known class names, for class folders."""
     if split.frames:
-        raise ConfigError(f"data.{name}.type: folders of extracted frames are not supported yet; use VideoDataset")
+        raise ConfigError(f"data.{name}: folders of extracted frames are not supported yet; use type='VideoDataset'")
     if split.multi_class:
-        raise ConfigError(f"data.{name}.multi_class: several labels a video are not supported yet")
+        raise ConfigError(f"data.{name}: several labels a video (multi_class) are not supported yet")
     if split.ann_file is not None:
         return read_list(split.ann_file, root=split.root)
     return read_class_folders(split.root, classes=classes)
@@ -102,7 +102,9 @@ def build_transform(settings: Sequence[schema.TransformSettings]) -> geometry.Co
     for step in settings:
         if type(step) not in TRANSFORMS:
             raise ConfigError(f"the pipeline step {step.kind!r} is not supported yet; remove it from the pipeline")
-        steps.append(TRANSFORMS[type(step)](**step.model_dump(exclude={"kind"})))
+        if isinstance(step, schema.Flip) and step.label_map:
+            raise ConfigError("a Flip that changes labels (flip_label_map) is not supported yet; set flip_ratio=0")
+        steps.append(TRANSFORMS[type(step)](**step.model_dump(exclude={"kind", "label_map"})))
     return geometry.Compose(tuple(steps))
 
 
@@ -200,7 +202,7 @@ def build_training(
         log=log,
         epochs=config.epochs,
         accumulation=config.optim.accumulation,
-        label_smoothing=config.model.label_smoothing,
+        criterion=build_criterion(config, accelerator.device),
         grad_clip=config.optim.grad_clip,
         validation=validation,
         validation_interval=config.evaluation.interval,
@@ -226,6 +228,17 @@ def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: Run
             "weights it ends far below the published accuracy."
         )
     return None
+
+
+def build_criterion(config: schema.RunConfig, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of logits (B, K) and labels (B,)."""
+    settings = config.model
+    if settings.loss != "cross_entropy" or config.blending is not None:
+        what = "mixing videos (train_cfg.blending)" if config.blending else "the binary cross entropy"
+        raise ConfigError(f"{what} is not supported yet; leave it out to train with cross entropy")
+    weight = None if settings.class_weights is None else torch.tensor(settings.class_weights, device=device)
+    loss = nn.CrossEntropyLoss(weight, label_smoothing=settings.label_smoothing)
+    return lambda logits, labels: settings.loss_weight * loss(logits, labels)
 
 
 def _build_optimizer(settings: schema.OptimSettings, model: IwinRecognizer) -> torch.optim.Optimizer:

@@ -4,6 +4,9 @@ The command line prints such an error as that one sentence and exits non-zero; a
 and keeps its traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class IwinError(ValueError):
     """Base of all errors that a user can cause and mend."""
@@ -27,3 +30,9 @@ class CheckpointError(IwinError):
 
 class ModelError(IwinError):
     """A model name, size or input that does not exist or does not fit."""
+
+
+def did_you_mean(word: object, known: Iterable[object], *, cutoff: float = 0.6) -> str:
+    """`" (did you mean 'x'?)"` for the known word nearest to `word`, or an empty string when none is near."""
+    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=cutoff)
+    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +16,13 @@ from tests.goldens import assert_golden, fill_by_rule, load_json, load_npz, rule
 from tests.sources import Golden, over_goldens
 
 
-def recognizer(**settings: object) -> IwinRecognizer:
+def recognizer(**settings: Any) -> IwinRecognizer:
     model = build_named("iwin_nano", **settings)
     assert isinstance(model, IwinRecognizer)
     return model.eval()
 
 
-def image_state(**settings: object) -> dict[str, Tensor]:
+def image_state(**settings: Any) -> dict[str, Tensor]:
     model = build_named("iwin_image_nano", **settings)
     fill_by_rule(model)
     return model.state_dict()
@@ -32,7 +34,7 @@ def image_state(**settings: object) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("case", "settings"), [("224w7", {}), ("1024w16", {"image_size": 1024, "window_size": 16})])
 @over_goldens
 def test_an_inflated_image_model_gives_the_original_outputs(
-    golden: Golden, case: str, settings: dict[str, object], tmp_path: Path
+    golden: Golden, case: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     description = load_json(golden("model/inflate_nano.json"))[case]
     expected = load_npz(golden("model/inflate_nano.npz"))
@@ -82,7 +84,7 @@ def whole_state() -> dict[str, Tensor]:
     return model.state_dict()
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
     "plain": lambda state: state,
     "mmcv": lambda state: {"meta": {"epoch": 30}, "state_dict": state, "optimizer": {}},
     "wrapped": lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},

@@ -1,5 +1,7 @@
 import hashlib
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from tests.sources import Golden, over_goldens
 NAMES = {"iwin_nano": "nano", "iwin_tiny": "T", "iwin_small": "S", "iwin_base": "B", "iwin_large": "L"}
 
 
-def recognizer(name: str, **settings: object) -> IwinRecognizer:
+def recognizer(name: str, **settings: Any) -> IwinRecognizer:
     model = build_named(name, **settings)
     assert isinstance(model, IwinRecognizer)
     fill_by_rule(model)
@@ -130,7 +132,7 @@ def test_windows_give_the_original_outputs(golden: Golden, window: tuple[int, in
     assert_golden(expected, f"window_{window[0]}-{window[1]}_{side}x{side}|backbone", features, atol=2e-5)
 
 
-MODULES = {
+MODULES: dict[str, Callable[[], nn.Module]] = {
     "block_dw": lambda: IwinBlock(24, num_heads=2),
     "block_nodw": lambda: IwinBlock(24, num_heads=2, dwconv=False),
     "block_small": lambda: IwinBlock(24, num_heads=3),
@@ -281,9 +283,9 @@ def test_fresh_weights_are_drawn_like_the_original_ones(golden: Golden) -> None:
         ({"num_heads": (5, 6, 12, 24)}, "do not divide"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(settings: dict[str, object], hint: str) -> None:
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], hint: str) -> None:
     with pytest.raises(ModelError, match=hint):
-        IwinTransformer(**settings)  # type: ignore[arg-type]
+        IwinTransformer(**settings)
 
 
 def test_input_of_another_shape_is_refused() -> None:

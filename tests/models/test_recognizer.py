@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from tests.goldens import assert_golden, fill_by_rule, load_json, load_npz, rule
 from tests.sources import Golden, over_goldens
 
 
-def nano(**settings: object) -> IwinRecognizer:
+def nano(**settings: Any) -> IwinRecognizer:
     model = build_named("iwin_nano", **settings)
     assert isinstance(model, IwinRecognizer)
     fill_by_rule(model)

@@ -18,10 +18,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Print the config; it can be read again as a config file."""
-    from iwin.config import dump_config, load_run_config
+    from iwin.config import dump_config, load_config, parse
 
-    loaded = load_run_config(args.config, args.cfg_options)
-    for note in loaded.notes:
+    loaded = load_config(args.config, args.cfg_options)
+    _, notes = parse(loaded)
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
     print(dump_config(loaded.data), end="")
     return 0

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--cfg-options changes the config that --config names: give that too")
     if args.topk < 1:
         raise ConfigError("--topk takes a number of classes from 1 up")
-    config = load_run_config(args.config, args.cfg_options).config if args.config else None
+    config = load_run_config(args.config, args.cfg_options)[0] if args.config else None
     predictor = Predictor(load_trained(args.checkpoint, config=config), device=args.device)
     console = Console()
     status = 0
@@ -55,13 +55,14 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(asdict(prediction), ensure_ascii=False))
         else:
+            print(f"{prediction.path}  (mean of {prediction.views} views)")
             console.print(table(prediction))
     return status
 
 
 def table(prediction: "Prediction") -> Table:
-    """A prediction for people."""
-    result = Table(title=prediction.path, title_justify="left", caption=f"mean of {prediction.views} views")
+    """The likeliest classes for people."""
+    result = Table()
     result.add_column("score", justify="right")
     result.add_column("class")
     for score, name in zip(prediction.scores, prediction.classes, strict=True):

@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from iwin.errors import ConfigError
 
     options = [f"data.test.data_prefix={args.data}", "data.test.ann_file=None"] if args.data else []
-    loaded = load_run_config(args.config, [*options, *args.cfg_options])
-    config = loaded.config
+    config, notes = load_run_config(args.config, [*options, *args.cfg_options])
     if args.eval:
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"metrics": args.eval})})
     if args.average_clips:
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {args.out}: scores are written as .json")
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu)
     log = RunLog(None, console(accelerator))
-    for note in loaded.notes:
+    for note in notes:
         log.say(f"note: {note}")
     trained = load_trained(args.checkpoint, config=config)
     evaluation = build_test(config, classes=trained.classes, accelerator=accelerator)

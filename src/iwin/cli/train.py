@@ -33,13 +33,13 @@ def run(args: argparse.Namespace) -> int:
     from accelerate.utils import set_seed
 
     from iwin.build import build_accelerator, build_training
-    from iwin.config import dump_config, load_run_config
+    from iwin.config import dump_config, load_config, parse
     from iwin.engine.log import RunLog
     from iwin.engine.state import load_state
     from iwin.engine.train import TrainingStopped, train
 
-    loaded = load_run_config(args.config, [*data_options(args.data), *args.cfg_options])
-    config = loaded.config
+    loaded = load_config(args.config, [*data_options(args.data), *args.cfg_options])
+    config, notes = parse(loaded)
     changes = {"seed": args.seed, "resume_from": args.resume_from, "deterministic": args.deterministic or None}
     config = config.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if not args.validate:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu)
     log = RunLog(work_dir / "log.jsonl" if accelerator.is_main_process else None, console(accelerator))
-    for note in loaded.notes:
+    for note in notes:
         log.say(f"note: {note}")
     set_seed(config.seed, deterministic=config.deterministic)
     config_text = dump_config(loaded.data)
@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         state = load_state(config.resume_from, accelerator)
         log.say(f"resumed from {config.resume_from} after epoch {state.epoch}, batch {state.batch}")
     if accelerator.is_main_process:
-        (work_dir / "config.py").write_text(config_text)
+        work_dir.mkdir(parents=True, exist_ok=True)
+        (work_dir / "config.py").write_text(config_text, encoding="utf-8")
     log.say(training.summary())
 
     stop = StopSignal()

@@ -4,9 +4,19 @@
 upstream-style file, `build` turns it into objects. Every model is frozen and refuses unknown fields.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 Size = tuple[PositiveInt, PositiveInt]
 """(height, width) in pixels, or a window's (rows, columns) in tokens."""
@@ -14,10 +24,20 @@ Size = tuple[PositiveInt, PositiveInt]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError(f"{interval} should be (lowest, highest)")
+    return interval
+
+
+Interval = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
+"""(lowest, highest) of a random value."""
+
+
 class Settings(BaseModel):
     """Base of every group of settings: immutable, no unknown fields, attribute docstrings become documentation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 # ------------------------------------------------------------------------------------------------ model
@@ -55,6 +75,21 @@ class BackboneSettings(Settings):
     use_checkpoint: bool = False
     """Gradient checkpointing: recompute every block's activations in the backward pass to save memory."""
 
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        if not self.depths or len(self.depths) != len(self.num_heads):
+            raise ValueError(f"depths {self.depths} and num_heads {self.num_heads} must name the same stages")
+        for stage, heads in enumerate(self.num_heads):
+            channels = self.embed_dim * 2**stage
+            if channels % heads:
+                raise ValueError(f"the {channels} channels of stage {stage + 1} do not divide into {heads} heads")
+        return self
+
+    @property
+    def num_features(self) -> int:
+        """Channels after the last stage."""
+        return self.embed_dim * 2 ** (len(self.depths) - 1)
+
 
 class ModelSettings(Settings):
     """Backbone, head and the weights to start from."""
@@ -68,6 +103,12 @@ class ModelSettings(Settings):
     """Standard deviation of the classifier's initial weights."""
     label_smoothing: Fraction = 0.0
     """Share of the target probability that is spread over all classes."""
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    """Binary cross entropy treats every class by itself, for videos with several labels."""
+    loss_weight: PositiveFloat = 1.0
+    """Factor on the loss."""
+    class_weights: tuple[NonNegativeFloat, ...] | None = None
+    """Weight of each class in the loss."""
     num_frames: PositiveInt = 32
     """Clip length that `time_embed` is sized for; other lengths interpolate it."""
     pretrained: str | None = None
@@ -117,8 +158,8 @@ class RandomResizedCrop(Settings):
     """A random box by area and aspect ratio; a Resize follows it."""
 
     kind: Literal["random_resized_crop"] = "random_resized_crop"
-    area_range: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
-    aspect_ratio_range: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
+    area_range: Interval = (0.08, 1.0)
+    aspect_ratio_range: Interval = (3 / 4, 4 / 3)
 
 
 class RandomCrop(Settings):
@@ -142,16 +183,84 @@ class ThreeCrop(Settings):
     size: Size
 
 
+class TenCrop(Settings):
+    """Four corners and centre, each also mirrored; each is a view of its own."""
+
+    kind: Literal["ten_crop"] = "ten_crop"
+    size: Size
+
+
+class MultiScaleCrop(Settings):
+    """A box whose sides are the short side times some of `scales`; a Resize to `size` follows it."""
+
+    kind: Literal["multi_scale_crop"] = "multi_scale_crop"
+    size: Size
+    """A side that comes within 3 pixels of it is set to it, to spare the resize."""
+    scales: tuple[PositiveFloat, ...] = (1.0,)
+    max_scale_gap: NonNegativeInt = 1
+    """How far apart in `scales` the two sides may be."""
+    random_place: bool = False
+    """Put the box anywhere instead of at one of the fixed places."""
+    fixed_places: Literal[5, 13] = 5
+    """Corners and centre, or these and eight places between them."""
+
+
 class Flip(Settings):
     """Mirror the whole clip with a probability."""
 
     kind: Literal["flip"] = "flip"
     probability: Fraction = 0.5
     direction: Literal["horizontal", "vertical"] = "horizontal"
+    label_map: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] = ()
+    """(class, class of the mirrored video) for the classes that know left from right."""
+
+
+class ColorJitter(Settings):
+    """Random brightness, contrast, saturation and hue, the same for all frames of a clip."""
+
+    kind: Literal["color_jitter"] = "color_jitter"
+    brightness: NonNegativeFloat = 0.5
+    contrast: NonNegativeFloat = 0.5
+    saturation: NonNegativeFloat = 0.5
+    hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
+
+
+class RandAugment(Settings):
+    """A few random image operations of one strength, the same for all frames of a clip."""
+
+    kind: Literal["rand_augment"] = "rand_augment"
+    num_ops: PositiveInt = 2
+    magnitude: NonNegativeInt = 9
+    """Strength from 0 to 30."""
+
+
+class RandomErasing(Settings):
+    """Fill random boxes, the same in all frames of a clip."""
+
+    kind: Literal["random_erasing"] = "random_erasing"
+    probability: Fraction = 0.5
+    area_range: Interval = (0.02, 1 / 3)
+    """Area of the boxes together, as a share of the frame."""
+    aspect_ratio_range: Interval = (0.3, 1 / 0.3)
+    fill: Literal["mean", "color", "noise"] = "mean"
+    """With the mean colour (zero after normalisation), one random colour, or a random colour for each pixel."""
+    count_range: tuple[PositiveInt, PositiveInt] = (1, 1)
+    """Lowest and highest number of boxes."""
 
 
 TransformSettings = Annotated[
-    Resize | RandomResizedCrop | RandomCrop | CenterCrop | ThreeCrop | Flip, Field(discriminator="kind")
+    Resize
+    | RandomResizedCrop
+    | RandomCrop
+    | CenterCrop
+    | ThreeCrop
+    | TenCrop
+    | MultiScaleCrop
+    | Flip
+    | ColorJitter
+    | RandAugment
+    | RandomErasing,
+    Field(discriminator="kind"),
 ]
 
 
@@ -175,6 +284,8 @@ class SplitSettings(Settings):
     """Whether samples are folders of extracted frames instead of video files."""
     filename_template: str = "img_{:05}.jpg"
     """Name of a frame in such a folder."""
+    with_offset: bool = False
+    """Whether the list gives the number of each folder's first frame, between its path and its length."""
     start_index: NonNegativeInt | None = None
     """Number of the first frame; None means 0 for videos and 1 for frame folders."""
     multi_class: bool = False
@@ -196,6 +307,17 @@ class DataSettings(Settings):
     train: SplitSettings | None = None
     val: SplitSettings | None = None
     test: SplitSettings | None = None
+
+
+class BlendingSettings(Settings):
+    """Mixing the videos of a training batch with each other, and their labels with them."""
+
+    mixup_alpha: PositiveFloat | None = None
+    """Beta(alpha, alpha) of the mixing share; None does without mixup."""
+    cutmix_alpha: PositiveFloat | None = None
+    """Beta(alpha, alpha) of the area that stays; None does without cutmix."""
+    cutmix_probability: Fraction = 0.5
+    """How often cutmix is chosen where both are on."""
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -283,6 +405,7 @@ class RunConfig(Settings):
 
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
+    blending: BlendingSettings | None = None
     optim: OptimSettings = OptimSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -1,5 +1,6 @@
 """Where samples come from: list files and class folders."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ VIDEO_SUFFIXES = frozenset(
     | {".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
 """Files in class folders that count as videos."""
+
+LIST_LINE = re.compile(r"(?P<path>.+?)(\s*,\s*|\s+)(?P<label>\d+)")
+"""A line of a list file: the path may hold spaces and commas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,10 @@ def read_list(path: str | Path, *, root: str | Path = "") -> Annotations:
 
 
 def _parse_line(line: str, root: Path, *, where: str) -> Sample:
-    separator = "," if "," in line.split()[-1] else None  # None splits at any white space
-    parts = line.strip().rsplit(separator, 1)
-    if len(parts) != 2 or not parts[1].strip().isdecimal():
+    match = LIST_LINE.fullmatch(line.strip())
+    if match is None:
         raise DataError(f"{where}: expected `path label` with a whole number as label, found {line.strip()!r}")
-    return Sample(root / parts[0].strip(), int(parts[1]))
+    return Sample(root / match["path"], int(match["label"]))
 
 
 def _check_root(samples: Sequence[Sample], source: Path, root: Path, tried: int = 20) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from iwin.data.datasets import Batch, VideoDataset, collate
@@ -95,4 +96,7 @@ def make_loader(
         multiprocessing_context=context,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
+        # A loader draws a seed for its workers whenever it is iterated; from the global generator, that would make a
+        # resumed epoch differ from an uninterrupted one.
+        generator=torch.Generator(),
     )

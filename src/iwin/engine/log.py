@@ -42,12 +42,11 @@ class RunLog:
     def __init__(self, path: Path | None, console: Console) -> None:
         self.path = path
         self.console = console
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
 
     def record(self, mode: str, **values: Any) -> None:
         """Append a record of some mode ("train", "val", …) to the file."""
         if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             line = json.dumps({"mode": mode, **values, "timestamp": round(time.time(), 3)})
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")

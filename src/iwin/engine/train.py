@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -42,11 +41,11 @@ class Training:
         loader: this process's batches of it.
         batches: the loader's order, which the loop moves from epoch to epoch.
         normalize: maps uint8 clips (B, T, H, W, 3) on the device to normalised (B, 3, T, H, W).
+        criterion: mean loss of logits (B, K) and labels (B,).
         work_dir: where files go.
         log: where records and lines go.
         epochs: epochs of the run.
         accumulation: batches of an optimiser step.
-        label_smoothing: share of the target probability spread over all classes.
         grad_clip: largest gradient norm; None does not clip.
         validation: the validation split; None runs without.
         validation_interval: epochs between validations.
@@ -55,6 +54,7 @@ class Training:
         log_interval: batches between log lines.
         metadata: strings that go into every checkpoint.
         stop_requested: asked after every optimiser step; True saves the state and stops.
+        nonfinite_steps: optimiser steps in a row, up to now, whose gradients were infinite or NaN.
     """
 
     accelerator: Accelerator
@@ -65,11 +65,11 @@ class Training:
     loader: BatchLoader
     batches: EpochBatches
     normalize: Callable[[Tensor], Tensor]
+    criterion: Callable[[Tensor, Tensor], Tensor]
     work_dir: WorkDir
     log: RunLog
     epochs: int
     accumulation: int = 1
-    label_smoothing: float = 0.0
     grad_clip: float | None = None
     validation: Evaluation | None = None
     validation_interval: int = 1
@@ -78,6 +78,7 @@ class Training:
     log_interval: int = 20
     metadata: Mapping[str, str] = field(default_factory=dict)
     stop_requested: Callable[[], bool] = lambda: False
+    nonfinite_steps: int = field(default=0, init=False)
 
     @property
     def recognizer(self) -> IwinRecognizer:
@@ -121,7 +122,6 @@ def train_epoch(run: Training, state: Progress) -> None:
     run.model.train()
     run.batches.begin(state.epoch, batch=state.batch)
     meter = Meter(run.accelerator)
-    nonfinite = 0
     title = f"epoch {state.epoch + 1}/{run.epochs}"
     loader = progress(run.loader, console=run.log.console, title=title, total=len(run.batches), done=state.batch)
     for index, batch in enumerate(loader, state.batch):
@@ -134,7 +134,7 @@ def train_epoch(run: Training, state: Progress) -> None:
         labels = batch.labels.to(run.accelerator.device, non_blocking=True).repeat_interleave(batch.views.shape[1])
         with run.accelerator.autocast():
             logits = run.model(run.normalize(clips))
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=run.label_smoothing)
+            loss = run.criterion(logits.float(), labels)
         share = len(batch) / step_samples(run, index)
         if steps_now:
             run.accelerator.backward(loss * share)
@@ -150,8 +150,8 @@ def train_epoch(run: Training, state: Progress) -> None:
             norm = float(norm) if norm is not None else math.nan
             if math.isfinite(norm) or run.accelerator.scaler is not None:  # the fp16 scaler skips such steps itself
                 run.optimizer.step()
-            nonfinite = 0 if math.isfinite(norm) else nonfinite + 1
-            if nonfinite >= MAX_NONFINITE:
+            run.nonfinite_steps = 0 if math.isfinite(norm) else run.nonfinite_steps + 1
+            if run.nonfinite_steps >= MAX_NONFINITE:
                 raise IwinError(describe_nonfinite(run, batch))
             run.optimizer.zero_grad(set_to_none=True)
             meter.stepped(lr=lr, grad_norm=norm)

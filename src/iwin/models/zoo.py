@@ -1,11 +1,9 @@
 """The named models: sizes of the paper's family (arXiv 2507.18405), as video recognisers and as image classifiers."""
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iwin.errors import ModelError
+from iwin.errors import ModelError, did_you_mean
 from iwin.models.iwin import IwinTransformer
 from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
 
@@ -67,9 +65,3 @@ def build_named(
         )
     except TypeError as error:
         raise ModelError(f"{name}: {error}") from None
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A hint naming the closest known word, or nothing."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,406 @@
+"""Read videos with PyAV, whose wheel carries FFmpeg.
+
+Frame k is the k-th picture that a plain decode of the first video stream puts out. How it is found without that decode:
+
+1. Opening reads every packet once, decoding nothing but the first picture, and sorts the packets' presentation times:
+   the k-th time belongs to frame k (``_Index``). That takes some milliseconds for a clip of ten seconds.
+2. Reading seeks to the last keyframe at or before a wanted frame, decodes from there and compares the time of every
+   picture with the index. Pictures that nobody wants are not converted to RGB, and where H.264 allows it not decoded.
+3. Where times cannot be trusted (``_build_index`` lists the cases) frames are counted from the first one on, and where
+   a packet need not be a picture, by decoding. When a picture is not the one that the index foretold, the reader stops
+   seeking, and if that does not help it counts. So an odd file costs time, never a wrong frame.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeAlias, TypeGuard, cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+import torch
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Discard, Disposition
+from av.video.reformatter import VideoReformatter
+
+from iwin.errors import VideoError
+
+_Pixels = npt.NDArray[np.uint8]
+_Packet: TypeAlias = "av.Packet[av.VideoStream]"
+
+_SEEK_GAIN = 12
+"""Frames that a seek must save to be worth it: it throws away the pictures that the decoder has ready to reorder."""
+
+_PROGRESSIVE = 1
+"""FFmpeg's AV_FIELD_PROGRESSIVE; 0 is unknown, above are the kinds of interlacing."""
+
+_MEND = "download it again, re-encode it, or take it off the list"
+
+
+class _Mismatch(Exception):  # noqa: N818 (never leaves this file)
+    """The decoder put out another picture than the index foretold."""
+
+
+class _Entry(NamedTuple):
+    """One packet that holds a picture, in decoding order; times are in the stream's time base."""
+
+    pts: int | None
+    dts: int | None
+    is_keyframe: bool
+
+
+class _Keyframe(NamedTuple):
+    """A frame that decoding can start from."""
+
+    number: int
+    pts: int
+    dts: int | None
+
+
+@dataclass
+class _Index:
+    """Where the frames are.
+
+    Args:
+        num_frames: frames in the video.
+        times: presentation time of each frame, rising; None where times cannot tell frames apart.
+        keyframes: where decoding can start, rising.
+        places: for damaged files, frame number -> place among the pictures that do come out; lost frames are left
+            out. None: the places are the numbers.
+    """
+
+    num_frames: int
+    times: list[int] | None = None
+    keyframes: list[_Keyframe] = field(default_factory=list)
+    places: dict[int, int] | None = None
+
+    @classmethod
+    def of_times(cls, times: list[int], entries: list[_Entry]) -> Self:
+        """Index frames by their times; keyframes whose own time is not among them are no place to start."""
+        numbers = {time: number for number, time in enumerate(times)}
+        keyframes = [
+            _Keyframe(numbers[pts], pts, dts) for pts, dts, key in entries if key and pts is not None and pts in numbers
+        ]
+        return cls(len(times), times, sorted(keyframes))
+
+    def keyframe_before(self, number: int) -> _Keyframe | None:
+        """The last keyframe at or before a frame."""
+        at = bisect_right(self.keyframes, number, key=lambda keyframe: keyframe.number)
+        return self.keyframes[at - 1] if at else None
+
+
+class _Orientation(NamedTuple):
+    """The turn from the stored picture to the displayed one: transpose first, then flip."""
+
+    transpose: bool
+    flip_x: bool
+    flip_y: bool
+
+    @classmethod
+    def of(cls, picture: av.VideoFrame) -> Self:
+        """Read the display matrix (rows a b u, c d v, x y w): it sends (x, y) to (a x + c y, b x + d y)."""
+        # The matrix and not picture.rotation, which leaves mirrored pictures out.
+        matrix = cast(Any, picture.side_data).get(SideDataType.DISPLAYMATRIX)
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist() if matrix is not None else (1, 0, 0, 0, 1)
+        return cls(False, a < 0, d < 0) if abs(a) >= abs(b) else cls(True, c < 0, b < 0)
+
+    def apply(self, picture_HWC: _Pixels) -> _Pixels:
+        """Turn one picture (H, W, 3), as a view."""
+        turned = picture_HWC.transpose(1, 0, 2) if self.transpose else picture_HWC
+        return turned[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+
+class PyAVReader:
+    """Reads a video with PyAV, whose wheel carries FFmpeg."""
+
+    def __init__(self, path: str, *, num_threads: int = 1) -> None:
+        self._path = path
+        self._num_threads = num_threads
+        self._damage: str | None = None  # what the file or the decoder complained of last
+        self._pictures: Iterator[tuple[int, av.VideoFrame]] | None = None  # those that come next, with their numbers
+        self._next = 0  # the number of the one that comes next
+        self._wanted: set[int] = set()  # the numbers being read
+        self._last_wanted = -1
+        self._skipped: set[int] = set()  # the numbers that the decoder was told to leave out, since the last jump
+        self._reformatter = VideoReformatter()
+        self._index = _Index(0)
+        self._container, self._stream = self._open()
+        try:
+            entries, odd, first = self._scan()
+            self._stored = (first.width, first.height)
+            self._orientation = _Orientation.of(first)
+            self._index = self._build_index(entries, odd)
+            self.size = self._stored if self._orientation.transpose else self._stored[::-1]
+            self.duration = self._measure(entries)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def num_frames(self) -> int:
+        """Frames in the video; may shrink once decoding shows that a file holds fewer."""
+        return self._index.num_frames
+
+    def read(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` rise strictly and lie within the video."""
+        frames_THWC = torch.empty((len(numbers), *self.size, 3), dtype=torch.uint8)
+        pixels = frames_THWC.numpy()
+        self._wanted, self._last_wanted = set(numbers), numbers[-1] if numbers else -1
+        while True:
+            try:
+                for place, row in sorted((self._place(number), row) for row, number in enumerate(numbers)):
+                    pixels[row] = self._convert(self._decode(place))
+            except _Mismatch:
+                self._distrust()
+            else:
+                return frames_THWC
+
+    def close(self) -> None:
+        """Give back the file and the decoder; may be called twice."""
+        self._pictures = None
+        self._container.close()
+
+    # Reading: stand at the right place, decode up to the wanted picture, convert it.
+
+    def _place(self, number: int) -> int:
+        """Where a frame stands among the pictures that come out."""
+        place = number if self._index.places is None else self._index.places.get(number)
+        if place is None or number >= self._index.num_frames:
+            raise self._undecodable(number)
+        return place
+
+    def _decode(self, place: int) -> av.VideoFrame:
+        """The picture at ``place``, from where the decoder stands if that is near enough, else by a seek."""
+        keyframe = self._index.keyframe_before(place)
+        near = keyframe is None or keyframe.number - self._next < _SEEK_GAIN
+        if self._pictures is None or place < self._next or place in self._skipped or not near:
+            self._jump(place, keyframe)
+        assert self._pictures is not None
+        for number, picture in self._pictures:
+            self._next = number + 1
+            if number == place:
+                return picture
+        self._pictures = None
+        raise self._undecodable(place)
+
+    def _convert(self, picture: av.VideoFrame) -> _Pixels:
+        """RGB (H, W, 3) as displayed; a picture of another size than the first (it may change midway) is scaled."""
+        width, height = self._stored
+        # threads=1: PyAV's default starts a thread a core for every video.
+        rgb = self._reformatter.reformat(picture, width, height, "rgb24", threads=1)
+        return self._orientation.apply(cast(_Pixels, rgb.to_ndarray()))
+
+    def _undecodable(self, number: int) -> VideoError:
+        reason = self._damage or "the video ends before it"
+        return VideoError(f"{self._path}: frame {number} cannot be decoded ({reason}); {_MEND}")
+
+    # Standing at the right place.
+
+    def _jump(self, place: int, keyframe: _Keyframe | None) -> None:
+        """Stand at ``keyframe``, at an earlier one, or at the file's start."""
+        self._pictures = None
+        self._skipped = set()
+        if keyframe is not None:
+            # Matroska seeks by presentation time, MP4 and MPEG-TS by decoding time.
+            for time in (keyframe.pts, keyframe.dts):
+                if time is not None and self._seek(time, place):
+                    return
+        self._reopen()
+        self._pictures, self._next = self._number(self._packets(), 0), 0
+
+    def _seek(self, time: int, place: int) -> bool:
+        """Seek to ``time``; False if that does not lead to a known keyframe at or before ``place``."""
+        try:
+            self._container.seek(time, stream=self._stream)
+        except av.FFmpegError:
+            return False
+        packets = self._packets()
+        first = next(packets, None)
+        landed = next((k for k in self._index.keyframes if first is not None and k.pts == first.pts), None)
+        if first is None or landed is None or landed.number > place:
+            return False
+        self._pictures, self._next = self._number(chain([first], packets), landed.number), landed.number
+        return True
+
+    def _number(self, packets: Iterator[_Packet], start: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Decode ``packets``, number the pictures from ``start`` on and compare them with the index."""
+        times, number = self._index.times, start
+        for picture in self._play(self._spare(packets)):
+            if times is not None:
+                # After a seek an open GOP starts with pictures that lean on the GOP before: they are not whole.
+                if number == start > 0 and picture.pts is not None and picture.pts < times[start]:
+                    continue
+                while number < len(times) and picture.pts != times[number] and number in self._skipped:
+                    number += 1
+                if number == len(times) or picture.pts != times[number]:
+                    raise _Mismatch
+            yield number, picture
+            number += 1
+        if times is not None and number < len(times):
+            raise _Mismatch
+
+    def _distrust(self) -> None:
+        """Find another way to the frames, after the index foretold a picture wrongly."""
+        self._pictures = None
+        index = self._index
+        if index.keyframes:
+            index.keyframes = []
+            return
+        self._damage = None
+        self._reopen()
+        times = [picture.pts for picture in self._play(self._packets())]
+        if self._damage and index.times:  # some packets are broken: the other frames keep their numbers
+            place = {time: place for place, time in enumerate(times)}
+            places = {number: place[time] for number, time in enumerate(index.times) if time in place}
+            self._index = _Index(index.num_frames, places=places)
+        else:
+            self._index = _Index(len(times))
+
+    # The file, its packets and their pictures.
+
+    def _open(self) -> tuple[InputContainer, av.VideoStream]:
+        """Open the file at its start, with a fresh decoder."""
+        try:
+            # A title that is no UTF-8 is no reason to refuse a video, hence metadata_errors.
+            container = av.open(str(Path(self._path).absolute()), metadata_errors="replace")
+        except av.FFmpegError as error:
+            raise VideoError(f"{self._path}: not a video that can be read ({error.strerror}); {_MEND}") from error
+        # The cover picture of a song is a video stream to FFmpeg.
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams or streams[0].codec_context is None:
+            lack = "FFmpeg has no decoder for its video" if streams else "holds no video"
+            container.close()
+            raise VideoError(f"{self._path}: {lack}; re-encode it or take it off the list")
+        for stream in container.streams:
+            stream.discard = Discard.default if stream is streams[0] else Discard.all
+        streams[0].codec_context.thread_type = "AUTO"
+        streams[0].codec_context.thread_count = self._num_threads
+        return container, streams[0]
+
+    def _reopen(self) -> None:
+        self._container.close()
+        self._container, self._stream = self._open()
+
+    def _packets(self) -> Iterator[_Packet]:
+        """The packets from here to the end of the file or to where it breaks off."""
+        try:
+            for packet in self._container.demux(self._stream):
+                # An empty packet, like the one that PyAV ends with, would drain the decoder. _play does that, once.
+                if packet.size:
+                    yield packet
+        except av.FFmpegError as error:
+            self._damage = error.strerror
+
+    def _play(self, packets: Iterator[_Packet]) -> Iterator[av.VideoFrame]:
+        """The pictures of ``packets`` in output order."""
+        for packet in packets:
+            yield from self._feed(packet)
+        yield from self._feed(None)
+
+    def _feed(self, packet: "_Packet | None") -> list[av.VideoFrame]:
+        """The pictures that come out after one more packet, or those that are left (None)."""
+        try:
+            return self._stream.codec_context.decode(packet)
+        except av.FFmpegError as error:
+            self._damage = error.strerror
+            return []
+
+    def _spare(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
+        """Pass packets on, and tell the decoder to leave out those that neither the caller nor other pictures need.
+
+        Only H.264 marks such pictures for certain; HEVC's mark holds within one temporal layer. Pictures behind the
+        last wanted frame are spared, so that reading can go on from there.
+        """
+        codec, times = self._stream.codec_context, self._index.times or []
+        knows = bool(times) and codec.name == "h264" and codec.field_order <= _PROGRESSIVE
+        for packet in packets:
+            if knows and packet.pts is not None:
+                number = bisect_left(times, packet.pts)
+                skip = number < self._last_wanted and times[number] == packet.pts and number not in self._wanted
+                codec.skip_frame = "NONREF" if skip else "DEFAULT"
+                if skip:
+                    self._skipped.add(number)
+            yield packet
+
+    # The index.
+
+    def _scan(self) -> tuple[list[_Entry], bool, av.VideoFrame]:
+        """Read every packet once.
+
+        Returns:
+            The packets that hold a picture, whether some may hold none or two, and the first picture.
+        """
+        codec = self._stream.codec_context
+        entries: list[_Entry] = []
+        odd, first, fed, start = False, None, 0, None
+        for packet in self._packets():
+            if fed == 0:
+                start, odd = packet.pts, not packet.is_keyframe
+            if first is None:
+                first, fed = next(iter(self._feed(packet)), None), fed + 1
+            pictures = _pictures_in(codec.name, packet)
+            odd |= pictures is None
+            # Packets that an edit list cuts away are marked as discarded: the decoder takes them and puts nothing out.
+            if pictures != 0 and not packet.is_discard:
+                entries.append(_Entry(packet.pts, packet.dts, packet.is_keyframe))
+        if first is None:
+            first = next(iter(self._feed(None)), None)
+        if first is None:
+            reason = self._damage or "no picture comes out"
+            raise VideoError(f"{self._path}: no frame can be decoded ({reason}); {_MEND}")
+        # A first GOP that leans on one that was cut off may lose its leading pictures, and so may a first MPEG-4
+        # picture that takes more packets to come out than reordering explains.
+        odd |= start is not None and any(entry.pts is not None and entry.pts < start for entry in entries)
+        odd |= codec.name == "mpeg4" and fed > 1 + codec.reorder_depth
+        # The two fields of an interlaced H.264 picture may come in two packets.
+        odd |= codec.name == "h264" and codec.field_order > _PROGRESSIVE
+        return entries, odd, first
+
+    def _build_index(self, entries: list[_Entry], odd: bool) -> _Index:
+        """Index the frames by their packets' times where these can be trusted, else by counting."""
+        codec = self._stream.codec_context
+        times = [entry.pts for entry in entries if entry.pts is not None]
+        unique = len(set(times)) == len(entries)
+        # Where pictures are reordered, times that never step back in decoding order are no presentation times. AVI has
+        # none at all, FFmpeg guesses them.
+        in_order = times == sorted(times)
+        guessed = codec.reorder_depth > 0 and (in_order or self._container.format.name == "avi")
+        if unique and not odd and not guessed:
+            return _Index.of_times(sorted(times), entries)
+        if unique and not odd and codec.name == "mpeg4":
+            return _Index(len(entries))
+        self._reopen()
+        shown = [picture.pts for picture in self._play(self._packets())]
+        if _rising(shown) and (in_order or not guessed):  # in_order: nothing was reordered after all
+            return _Index.of_times(shown, entries)
+        return _Index(len(shown))
+
+    def _measure(self, entries: list[_Entry]) -> float:
+        """Seconds from the first frame's start to the last one's end, which is taken to last as long as the others."""
+        num_frames = self._index.num_frames
+        clock: Sequence[int | None] = self._index.times or [entry.dts for entry in entries]
+        if _rising(clock) and len(clock) == num_frames > 1 and self._stream.time_base:
+            return float((clock[-1] - clock[0]) * self._stream.time_base * num_frames / (num_frames - 1))
+        return float(num_frames / (self._stream.average_rate or self._stream.guessed_rate or 25))
+
+
+def _rising(times: Sequence[int | None]) -> TypeGuard[list[int]]:
+    return all(a is not None and b is not None and a < b for a, b in pairwise(times))
+
+
+def _pictures_in(codec: str, packet: _Packet) -> int | None:
+    """How many pictures a packet puts out, by its bytes: 1, 0, or None if only decoding can tell."""
+    data = memoryview(packet)
+    if codec == "vp8":  # RFC 6386, 9.1: bit 4 of the frame tag is show_frame
+        return data[0] >> 4 & 1
+    if codec == "vp9":  # bitstream specification, 6.2: marker (2 bits), profile (2), show_existing, type, show_frame
+        superframe = data[-1] >> 5 == 0b110  # in it, hidden pictures travel with the one that is shown
+        head = data[0] << 1 if data[0] >> 4 & 0b11 == 0b11 else data[0]  # profile 3 has one bit more
+        return int(superframe or head & 0b1010 != 0)
+    if codec == "mpeg4":  # a "packed" packet holds two pictures, and the next one, a tiny one, stands for none
+        return 1 if len(data) >= 20 and bytes(data).count(b"\x00\x00\x01\xb6") == 1 else None
+    return 1

@@ -1,0 +1,3 @@
+from tests.runs import class_folders
+
+__all__ = ["class_folders"]

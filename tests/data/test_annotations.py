@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+
+from iwin.data.annotations import Annotations, Sample, read_class_folders, read_list
+from iwin.errors import DataError
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_list_lines_are_read_whatever_separates_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "sub dir/two words.mp4", "b, c.mp4")
+    (tmp_path / "list.txt").write_text(
+        "a.mp4 0\n\n# a note\nsub dir/two words.mp4 12\na.mp4,3\nsub dir/two words.mp4, 4\nb, c.mp4\t5\n"
+    )
+    annotations = read_list(tmp_path / "list.txt", root=tmp_path)
+    found = [(str(sample.path.relative_to(tmp_path)), sample.label) for sample in annotations.samples]
+    assert found == [
+        ("a.mp4", 0),
+        ("sub dir/two words.mp4", 12),
+        ("a.mp4", 3),
+        ("sub dir/two words.mp4", 4),
+        ("b, c.mp4", 5),
+    ]
+    assert annotations.num_classes == 13
+    assert annotations.classes is None
+
+
+def test_absolute_paths_stay_as_they_are(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 'a.mp4'} 0\n")
+    assert read_list(tmp_path / "list.txt", root="elsewhere").samples[0].path == tmp_path / "a.mp4"
+
+
+def test_class_names_lie_beside_the_list(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "list.txt").write_text("a.mp4 1\n")
+    (tmp_path / "classes.txt").write_text("running\nriding a bike\njumping\n")
+    annotations = read_list(tmp_path / "list.txt", root=tmp_path)
+    assert annotations.classes == ("running", "riding a bike", "jumping")
+    assert annotations.num_classes == 3
+
+
+@pytest.mark.parametrize("line", ["a.mp4", "a.mp4 one", "a.mp4 -1", "a.mp4 1.5", "0"])
+def test_lines_of_another_form_are_refused_with_their_place(line: str, tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "list.txt").write_text(f"a.mp4 0\n{line}\n")
+    with pytest.raises(DataError, match=r"list\.txt:2: expected `path label`"):
+        read_list(tmp_path / "list.txt", root=tmp_path)
+
+
+def test_lists_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_list(tmp_path / "nowhere.txt")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match="names no video"):
+        read_list(tmp_path / "empty.txt")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not a text file"):
+        read_list(tmp_path / "binary.txt")
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    with pytest.raises(DataError, match="none of its first 2 videos exists"):
+        read_list(tmp_path / "list.txt", root=tmp_path / "wrong")
+
+
+def test_class_folders_are_labelled_in_the_order_of_their_names(tmp_path: Path) -> None:
+    touch(tmp_path, "b/2.mp4", "b/1.AVI", "b/deeper/3.webm", "a b/1.mkv", "a b/notes.txt", ".cache/1.mp4", "loose.mp4")
+    annotations = read_class_folders(tmp_path)
+    assert annotations.classes == ("a b", "b")
+    found = [(str(sample.path.relative_to(tmp_path)), sample.label) for sample in annotations.samples]
+    assert found == [("a b/1.mkv", 0), ("b/1.AVI", 1), ("b/2.mp4", 1), ("b/deeper/3.webm", 1)]
+
+
+def test_a_validation_split_takes_the_training_splits_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "c/1.mp4")
+    annotations = read_class_folders(tmp_path, classes=["a", "b", "c"])
+    assert annotations.samples[0].label == 2
+    assert annotations.num_classes == 3
+    with pytest.raises(DataError, match="'c' is not among the 2 classes"):
+        read_class_folders(tmp_path, classes=["a", "b"])
+
+
+def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        read_class_folders(tmp_path / "nowhere")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError, match="holds no video"):
+        read_class_folders(tmp_path)
+
+
+def test_labels_that_the_model_does_not_have_are_refused() -> None:
+    annotations = Annotations((Sample(Path("a.mp4"), 4), Sample(Path("b.mp4"), 5)), None, Path("list.txt"))
+    annotations.check_labels(6)
+    with pytest.raises(DataError, match=r"b\.mp4 has label 5, but the model has 5 classes"):
+        annotations.check_labels(5)

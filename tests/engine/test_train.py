@@ -1,0 +1,183 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from iwin.build import load_trained
+from iwin.checkpoint.io import read_weights
+from iwin.engine.state import load_state
+from iwin.engine.train import MAX_NONFINITE, Training, TrainingStopped, train
+from iwin.errors import CheckpointError, IwinError
+from tests.runs import tiny_config, tiny_training
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def weights(training: Training) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in training.recognizer.state_dict().items()}
+
+
+def records(work_dir: Path, mode: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (work_dir / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["mode"] == mode]
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert torch.equal(value, right[name]), name
+
+
+# ------------------------------------------------------------------------------------------- a run
+
+
+def test_a_run_leaves_checkpoints_state_and_log(class_folders: Path, tmp_path: Path) -> None:
+    run = tiny_training(tiny_config(class_folders), tmp_path)
+    before = weights(run)
+    progress = train(run)
+    assert (progress.epoch, progress.batch) == (2, 0)
+    assert any(not torch.equal(value, before[name]) for name, value in weights(run).items())
+
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"log.jsonl", "epoch_1.safetensors", "epoch_2.safetensors", "last.safetensors", "best.safetensors",
+                     "state"}  # fmt: skip
+    assert_equal(read_weights(tmp_path / "last.safetensors").state, weights(run))
+    best = read_weights(tmp_path / "best.safetensors")
+    assert best.metadata["epoch"] == str(progress.best_epoch)
+
+    assert [(line["epoch"], line["iter"]) for line in records(tmp_path, "train")] == [(1, 2), (1, 3), (2, 2), (2, 3)]
+    assert {"lr", "loss", "grad_norm", "top1_acc", "top5_acc", "time", "data_time"} <= records(tmp_path, "train")[
+        0
+    ].keys()
+    (first, second) = records(tmp_path, "val")
+    assert {"top1_acc", "top5_acc", "mean_class_accuracy"} <= first.keys()
+    assert (second["videos"], second["listed"]) == (9, 9)
+    assert progress.best == max(first["top1_acc"], second["top1_acc"])
+
+
+def test_a_checkpoint_carries_model_config_and_classes(class_folders: Path, tmp_path: Path) -> None:
+    run = tiny_training(tiny_config(class_folders, epochs=1), tmp_path)
+    train(run)
+    trained = load_trained(tmp_path / "last.safetensors")
+    assert trained.classes == ("class 0", "class 1", "class 2")
+    assert trained.config.model.backbone.embed_dim == 24
+    assert_equal(trained.model.state_dict(), weights(run))
+
+
+def test_old_epochs_are_removed_where_the_config_says_so(class_folders: Path, tmp_path: Path) -> None:
+    train(tiny_training(tiny_config(class_folders, epochs=3, keep_checkpoints=1), tmp_path))
+    assert [path.name for path in tmp_path.glob("epoch_*")] == ["epoch_3.safetensors"]
+    assert (tmp_path / "best.safetensors").exists()
+
+
+def test_the_same_seed_gives_the_same_weights(class_folders: Path, tmp_path: Path) -> None:
+    results = []
+    for attempt, seed in enumerate((1, 1, 2)):
+        run = tiny_training(tiny_config(class_folders, epochs=1, seed=seed), tmp_path / str(attempt))
+        train(run)
+        results.append(weights(run))
+    assert_equal(results[0], results[1])
+    assert any(not torch.equal(value, results[2][name]) for name, value in results[0].items())
+
+
+def test_training_learns(class_folders: Path, tmp_path: Path) -> None:
+    config = tiny_config(class_folders, epochs=8, **{"optim.lr": 4e-3, "data.train.batch_size": 9})
+    run = tiny_training(config, tmp_path)
+    train(run)
+    losses = [record["loss"] for record in records(tmp_path, "train")]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+# ------------------------------------------------------------------------------------------- accumulation
+
+
+def test_accumulated_batches_equal_one_large_batch(class_folders: Path, tmp_path: Path) -> None:
+    """Nine samples: two steps of four and one of one, so the last step is a smaller one in both runs."""
+    results = []
+    for accumulation in (1, 2, 4):
+        config = tiny_config(class_folders, epochs=1, **{"optim.accumulation": accumulation, "optim.name": "sgd"})
+        run = tiny_training(config, tmp_path / str(accumulation))
+        assert run.batches.batch_size == 4 // accumulation
+        train(run)
+        results.append(weights(run))
+    for name, value in results[0].items():
+        for other in results[1:]:
+            torch.testing.assert_close(other[name], value, rtol=0, atol=2e-6)
+
+
+# ------------------------------------------------------------------------------------------- resuming
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
+def test_a_stopped_run_goes_on_bit_for_bit(class_folders: Path, tmp_path: Path, stop_after: int) -> None:
+    """Dropout and drop path are on, so the random state matters; steps 1-3 are in the first epoch, 4 in the second."""
+    changes = {"model.dropout": 0.5, "optim.accumulation": 2, "data.train.batch_size": 4}
+    config = tiny_config(class_folders, **changes)
+    whole = tiny_training(config, tmp_path / "whole")
+    train(whole)
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    stopped = tiny_training(config, tmp_path / "stopped")
+    asked = iter(range(100))
+    stopped.stop_requested = lambda: next(asked) + 1 >= stop_after
+    with pytest.raises(TrainingStopped, match="--resume-from"):
+        train(stopped)
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.manual_seed(99)
+    resumed = tiny_training(config, tmp_path / "stopped")
+    progress = load_state(tmp_path / "stopped", resumed.accelerator)
+    train(resumed, progress)
+    assert_equal(weights(resumed), weights(whole))
+    assert records(tmp_path / "stopped", "val")[-1]["top1_acc"] == records(tmp_path / "whole", "val")[-1]["top1_acc"]
+
+
+def test_a_folder_without_state_is_refused(class_folders: Path, tmp_path: Path) -> None:
+    run = tiny_training(tiny_config(class_folders), tmp_path)
+    with pytest.raises(CheckpointError, match="no training state"):
+        load_state(tmp_path / "nowhere", run.accelerator)
+
+
+def test_the_state_of_another_model_is_refused(class_folders: Path, tmp_path: Path) -> None:
+    train(tiny_training(tiny_config(class_folders, epochs=1), tmp_path))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    other = tiny_training(tiny_config(class_folders, **{"model.backbone.embed_dim": 16}), tmp_path)
+    with pytest.raises(CheckpointError, match="does not fit the run"):
+        load_state(tmp_path, other.accelerator)
+
+
+# ------------------------------------------------------------------------------------------- trouble
+
+
+def test_gradients_that_stay_infinite_stop_the_run_and_name_the_clips(class_folders: Path, tmp_path: Path) -> None:
+    config = tiny_config(class_folders, epochs=MAX_NONFINITE, **{"data.train.batch_size": 9})
+    run = tiny_training(config, tmp_path)
+    with torch.no_grad():
+        run.recognizer.cls_head.fc_cls.bias.fill_(torch.inf)
+    before = weights(run)
+    with pytest.raises(IwinError, match=r"infinite or NaN in 10 optimiser steps in a row, lastly with .*\.mp4"):
+        train(run)
+    assert_equal(weights(run), before)
+
+
+def test_a_bad_video_is_named_and_does_not_end_the_run(tmp_path: Path) -> None:
+    from tests.runs import write_class_folders
+
+    data = write_class_folders(tmp_path / "data", clips=2)
+    (data / "class 1" / "broken.mp4").write_bytes(b"not a video")
+    run = tiny_training(tiny_config(data, epochs=1), tmp_path / "run")
+    train(run)
+    warnings = [record["message"] for record in records(tmp_path / "run", "warning")]
+    assert any("broken.mp4" in message for message in warnings)
+    (validation,) = records(tmp_path / "run", "val")
+    assert (validation["videos"], validation["listed"]) == (6, 7)
