@@ -44,6 +44,8 @@ VIDEOS: dict[str, dict[str, Any]] = {
     "h264_open_gop.mkv": {"bframes": 3, "options": OPEN_GOP},
     "h264_intra_refresh.mp4": {"bframes": 0, "options": {"x264-params": "intra-refresh=1:keyint=12"}},
     "h264_interlaced.mp4": {"bframes": 2, "options": {"x264-params": "tff=1"}},
+    "h264_bframes.flv": {"bframes": 2},
+    "h264_2000_fps.mkv": {"fps": 2000},  # Matroska rounds to milliseconds: two frames share a time
     "h264_10_bit.mp4": {"pix_fmt": "yuv420p10le"},
     "h264_444.mkv": {"pix_fmt": "yuv444p"},
     "h264_sound.mp4": {"audio": True},
@@ -61,11 +63,15 @@ VIDEOS: dict[str, dict[str, Any]] = {
     "mpeg4_gaps.avi": {"codec": "mpeg4", "bframes": 0, "pts": [t * 40 + 200 * (t > 20) for t in range(COUNT)]},
     "mpeg2.mpg": {"codec": "mpeg2video", "bframes": 2},  # seeks land anywhere
     "mpeg2.ts": {"codec": "mpeg2video", "bframes": 2},
+    "mpeg2_short_gop.ts": {"codec": "mpeg2video", "bframes": 2, "gop": 3},  # seeks by time land a keyframe too late
     "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "wmv.wmv": {"codec": "wmv2"},
     "gif.gif": {"codec": "gif", "pix_fmt": "rgb8"},
     "ffv1.mkv": {"codec": "ffv1"},
 }
+
+MPEG4_STUB = bytes([0, 0, 1, 0xB6, 0b01010000, 0, 0, 0x7F])
+"""A P picture whose flag "coded" is 0: nothing comes out."""
 
 # From the end to the start, over keyframes, with repeats, far apart, side by side, alone.
 ORDERS = ([39, 3, 3, 20, 0], [0, 13, 26, 39], [11, 12, 13], [24], [5, 30], range(1, 40, 4), [39, 38], [23], [37])
@@ -116,6 +122,16 @@ def index_of(video: Video) -> Any:
     return video._reader._index  # type: ignore[attr-defined]
 
 
+def _packets(path: Path) -> list[Packet]:
+    with av.open(str(path)) as container:
+        return [packet for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+def _vop_type(data: bytes) -> int:
+    """The kind of an MPEG-4 picture: 0 I, 1 P, 2 B."""
+    return data[data.index(b"\0\0\1\xb6") + 4] >> 6
+
+
 # Every kind of file.
 
 
@@ -159,6 +175,24 @@ def test_a_video_of_one_frame(tmp_path: Path) -> None:
         assert [read_number(frame) for frame in video.get_frames([0, 0, 0])] == [7, 7, 7]
 
 
+@pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_open_gop.mkv", "hevc_open_gop.mp4", "h264_bframes.ts"])
+def test_far_frames_are_reached_by_seeking(name: str, videos: Callable[[str], Path], monkeypatch: Any) -> None:
+    restarts: list[None] = []
+    monkeypatch.setattr(pyav.PyAVReader, "_reopen", _count_calls(restarts, pyav.PyAVReader._reopen))
+    with open_video(videos(name)) as video:
+        for order in ORDERS:
+            video.get_frames(order)
+        assert index_of(video).keyframes
+    assert not restarts
+
+
+def test_interlaced_h264_is_counted_by_decoding(videos: Callable[[str], Path], monkeypatch: Any) -> None:
+    """Its fields may come in packets of their own, though not from the encoder at hand."""
+    work = Work(monkeypatch)
+    with open_video(videos("h264_interlaced.mp4")):
+        assert work.decoded >= COUNT
+
+
 def test_threads_change_nothing(videos: Callable[[str], Path]) -> None:
     path = videos("h264_bframes.mp4")
     with open_video(path, num_threads=4) as video:
@@ -192,9 +226,20 @@ def test_leading_pictures_of_a_cut_open_gop_do_not_count(codec: str, tmp_path: P
 
 
 def test_leading_pictures_of_a_cut_avi_do_not_count(tmp_path: Path) -> None:
-    whole = write_video(tmp_path / "whole.avi", numbered_frames(COUNT), codec="mpeg4", bframes=2)
+    frames = numbered_frames(COUNT, height=128, width=192)
+    whole = write_video(tmp_path / "whole.avi", frames, codec="mpeg4", bframes=2)
     second = [number for number, packet in enumerate(_packets(whole)) if packet.is_keyframe][1]
     path = remux(whole, tmp_path / "cut.avi", lambda number, packet: [bytes(packet)] if number >= second else [])
+    assert min(packet.size for packet in _packets(path)) >= 20  # none that looks like a stub
+    assert len(_packets(path)) > len(decode_all(path))
+    assert_same_frames(path)
+
+
+def test_stubs_for_dropped_mpeg4_frames_do_not_count(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.avi", numbered_frames(COUNT), codec="mpeg4", bframes=1)
+    is_b = [_vop_type(bytes(packet)) == 2 for packet in _packets(whole)]
+    path = remux(whole, tmp_path / "stubs.avi", lambda number, packet: [MPEG4_STUB if is_b[number] else packet])
+    assert len(_packets(path)) == COUNT > len(decode_all(path))
     assert_same_frames(path)
 
 
@@ -230,12 +275,11 @@ def test_packed_mpeg4_frames(tmp_path: Path) -> None:
     """DivX stores a P and the B before it in one packet, followed by a stub."""
     whole = write_video(tmp_path / "whole.avi", numbered_frames(COUNT), codec="mpeg4", bframes=1)
     data = [bytes(packet) for packet in _packets(whole)]
-    is_b = [d[d.index(b"\0\0\1\xb6") + 4] >> 6 == 2 for d in data] + [False]
+    is_b = [_vop_type(d) == 2 for d in data] + [False]
     data[0] = data[0].replace(b"\0\0\1\xb6", b"\0\0\1\xb2DivX503b1393p\0\0\1\xb6", 1)
-    stub = bytes([0, 0, 1, 0xB6, 0b01010000, 0, 0, 0x7F])
 
     def pack(number: int, _: Packet) -> Packets:
-        return [stub if is_b[number] else data[number] + (data[number + 1] if is_b[number + 1] else b"")]
+        return [MPEG4_STUB if is_b[number] else data[number] + (data[number + 1] if is_b[number + 1] else b"")]
 
     assert_same_frames(remux(whole, tmp_path / "packed.avi", pack))
 
@@ -325,6 +369,23 @@ def test_the_stated_colour_matrix_and_range_are_honoured(colorspace: int, full: 
     assert torch.allclose(pixel, torch.tensor([red, green, blue]), atol=3)
 
 
+def test_colours_that_cannot_be_converted_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "colour.mkv"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.colorspace = 8  # YCgCo, which the converter does not take
+        frame = av.VideoFrame.from_ndarray(numbered_frames(1)[0], format="rgb24").reformat(format="yuv420p")
+        frame.colorspace = 8
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with (
+        open_video(path) as video,
+        pytest.raises(VideoError, match=r"colour\.mkv: frame 0 cannot be decoded \(no way to RGB"),
+    ):
+        video.get_frames([0])
+
+
 # No more work than needed.
 
 
@@ -339,9 +400,9 @@ class Work:
             self.decoded += packet is not None
             return feed(reader, packet)
 
-        def counting_convert(reader: pyav.PyAVReader, picture: Any) -> Any:
+        def counting_convert(reader: pyav.PyAVReader, picture: Any, number: int) -> Any:
             self.converted += 1
-            return convert(reader, picture)
+            return convert(reader, picture, number)
 
         monkeypatch.setattr(pyav.PyAVReader, "_feed", counting_feed)
         monkeypatch.setattr(pyav.PyAVReader, "_convert", counting_convert)
@@ -384,6 +445,17 @@ def test_unreferenced_pictures_are_skipped_and_can_still_be_had(videos: Callable
         assert torch.equal(video.get_frames(skipped), reference[skipped])
 
 
+def test_a_read_that_broke_off_leaves_nothing_skipped(videos: Callable[[str], Path], monkeypatch: Any) -> None:
+    path = videos("h264_bframes.mkv")
+    with open_video(path) as video:
+        video.get_frames([0])
+        with monkeypatch.context() as patch:
+            patch.setattr(pyav.PyAVReader, "_convert", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                video.get_frames([1, 11])
+        assert torch.equal(video.get_frames(range(2, 11)), decode_all(path)[2:11])
+
+
 def test_counting_skips_nothing(videos: Callable[[str], Path]) -> None:
     """What happens when pictures do not come as foretold, even after the seeking has stopped."""
     path = videos("h264_bframes.mkv")
@@ -405,11 +477,6 @@ def _count_calls(calls: list[None], function: Callable[..., Any]) -> Callable[..
 
 
 # Damaged files.
-
-
-def _packets(path: Path) -> list[Packet]:
-    with av.open(str(path)) as container:
-        return [packet for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
 @pytest.fixture
@@ -503,13 +570,13 @@ def _bad_files(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def test_what_is_no_video_is_refused_in_one_sentence_and_closed(tmp_path: Path) -> None:
     for path, reason in _bad_files(tmp_path):
-        open_files = len(list(Path("/proc/self/fd").iterdir()))
+        open_files = len(list(Path("/dev/fd").iterdir()))
         with pytest.raises(VideoError) as caught:
             open_video(path)
         assert str(caught.value).startswith(f"{path}: "), path
         assert reason in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert len(list(Path("/proc/self/fd").iterdir())) == open_files, path
+        assert len(list(Path("/dev/fd").iterdir())) == open_files, path
 
 
 def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
@@ -540,12 +607,12 @@ def test_a_title_that_is_no_utf8_is_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_closing(videos: Callable[[str], Path]) -> None:
-    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    open_files = len(list(Path("/dev/fd").iterdir()))
     video = open_video(videos("h264.mp4"))
     video.get_frames([0])
     video.close()
     video.close()
-    assert len(list(Path("/proc/self/fd").iterdir())) == open_files
+    assert len(list(Path("/dev/fd").iterdir())) == open_files
     with pytest.raises(VideoError, match="is closed; open it again"):
         video.get_frames([0])
 

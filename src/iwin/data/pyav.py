@@ -87,6 +87,13 @@ class _Index:
         ]
         return cls(len(times), times, sorted(keyframes))
 
+    def number_at(self, time: int | None) -> int | None:
+        """The frame that is shown at exactly this time."""
+        if self.times is None or time is None:
+            return None
+        number = bisect_left(self.times, time)
+        return number if number < len(self.times) and self.times[number] == time else None
+
     def keyframe_before(self, number: int) -> _Keyframe | None:
         """The last keyframe at or before a frame."""
         at = bisect_right(self.keyframes, number, key=lambda keyframe: keyframe.number)
@@ -153,7 +160,7 @@ class PyAVReader:
         while True:
             try:
                 for place, row in sorted((self._place(number), row) for row, number in enumerate(numbers)):
-                    pixels[row] = self._convert(self._decode(place))
+                    pixels[row] = self._convert(self._decode(place), numbers[row])
             except _Mismatch:
                 self._distrust()
             else:
@@ -187,15 +194,18 @@ class PyAVReader:
         self._pictures = None
         raise self._undecodable(place)
 
-    def _convert(self, picture: av.VideoFrame) -> _Pixels:
+    def _convert(self, picture: av.VideoFrame, number: int) -> _Pixels:
         """RGB (H, W, 3) as displayed; a picture of another size than the first (it may change midway) is scaled."""
         width, height = self._stored
-        # threads=1: PyAV's default starts a thread a core for every video.
-        rgb = self._reformatter.reformat(picture, width, height, "rgb24", threads=1)
+        try:
+            # threads=1: PyAV's default starts a thread a core for every video.
+            rgb = self._reformatter.reformat(picture, width, height, "rgb24", threads=1)
+        except (av.FFmpegError, OSError) as error:
+            raise self._undecodable(number, f"no way to RGB: {error.strerror}") from error
         return self._orientation.apply(cast(_Pixels, rgb.to_ndarray()))
 
-    def _undecodable(self, number: int) -> VideoError:
-        reason = self._damage or "the video ends before it"
+    def _undecodable(self, number: int, reason: str | None = None) -> VideoError:
+        reason = reason or self._damage or "the video ends before it"
         return VideoError(f"{self._path}: frame {number} cannot be decoded ({reason}); {_MEND}")
 
     # Standing at the right place.
@@ -205,7 +215,7 @@ class PyAVReader:
         self._pictures = None
         self._skipped = set()
         if keyframe is not None:
-            # Matroska seeks by presentation time, MP4 and MPEG-TS by decoding time.
+            # MP4 and Matroska seek by presentation time, MPEG-TS, FLV and AVI by decoding time.
             for time in (keyframe.pts, keyframe.dts):
                 if time is not None and self._seek(time, place):
                     return
@@ -220,10 +230,10 @@ class PyAVReader:
             return False
         packets = self._packets()
         first = next(packets, None)
-        landed = next((k for k in self._index.keyframes if first is not None and k.pts == first.pts), None)
-        if first is None or landed is None or landed.number > place:
+        number = self._index.number_at(first.pts) if first is not None and first.is_keyframe else None
+        if first is None or number is None or number > place:
             return False
-        self._pictures, self._next = self._number(chain([first], packets), landed.number), landed.number
+        self._pictures, self._next = self._number(chain([first], packets), number), number
         return True
 
     def _number(self, packets: Iterator[_Packet], start: int) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -231,9 +241,6 @@ class PyAVReader:
         times, number = self._index.times, start
         for picture in self._play(self._spare(packets)):
             if times is not None:
-                # After a seek an open GOP starts with pictures that lean on the GOP before: they are not whole.
-                if number == start > 0 and picture.pts is not None and picture.pts < times[start]:
-                    continue
                 while number < len(times) and picture.pts != times[number] and number in self._skipped:
                     number += 1
                 if number == len(times) or picture.pts != times[number]:
@@ -276,7 +283,8 @@ class PyAVReader:
             container.close()
             raise VideoError(f"{self._path}: {lack}; re-encode it or take it off the list")
         for stream in container.streams:
-            stream.discard = Discard.default if stream is streams[0] else Discard.all
+            if stream is not streams[0]:
+                stream.discard = Discard.all
         streams[0].codec_context.thread_type = "AUTO"
         streams[0].codec_context.thread_count = self._num_threads
         return container, streams[0]
@@ -315,15 +323,15 @@ class PyAVReader:
         Only H.264 marks such pictures for certain; HEVC's mark holds within one temporal layer. Pictures behind the
         last wanted frame are spared, so that reading can go on from there.
         """
-        codec, times = self._stream.codec_context, self._index.times or []
-        knows = bool(times) and codec.name == "h264" and codec.field_order <= _PROGRESSIVE
+        codec = self._stream.codec_context
+        marked = codec.name == "h264" and codec.field_order <= _PROGRESSIVE
         for packet in packets:
-            if knows and packet.pts is not None:
-                number = bisect_left(times, packet.pts)
-                skip = number < self._last_wanted and times[number] == packet.pts and number not in self._wanted
-                codec.skip_frame = "NONREF" if skip else "DEFAULT"
-                if skip:
-                    self._skipped.add(number)
+            number = self._index.number_at(packet.pts) if marked else None
+            if number is not None and number < self._last_wanted and number not in self._wanted:
+                codec.skip_frame = "NONREF"
+                self._skipped.add(number)
+            else:
+                codec.skip_frame = "DEFAULT"
             yield packet
 
     # The index.
@@ -354,7 +362,7 @@ class PyAVReader:
             raise VideoError(f"{self._path}: no frame can be decoded ({reason}); {_MEND}")
         # A first GOP that leans on one that was cut off may lose its leading pictures, and so may a first MPEG-4
         # picture that takes more packets to come out than reordering explains.
-        odd |= start is not None and any(entry.pts is not None and entry.pts < start for entry in entries)
+        odd |= start is None or any(entry.pts is None or entry.pts < start for entry in entries)
         odd |= codec.name == "mpeg4" and fed > 1 + codec.reorder_depth
         # The two fields of an interlaced H.264 picture may come in two packets.
         odd |= codec.name == "h264" and codec.field_order > _PROGRESSIVE
@@ -364,7 +372,7 @@ class PyAVReader:
         """Index the frames by their packets' times where these can be trusted, else by counting."""
         codec = self._stream.codec_context
         times = [entry.pts for entry in entries if entry.pts is not None]
-        unique = len(set(times)) == len(entries)
+        unique = 0 < len(set(times)) == len(entries)
         # Where pictures are reordered, times that never step back in decoding order are no presentation times. AVI has
         # none at all, FFmpeg guesses them.
         in_order = times == sorted(times)
