@@ -12,7 +12,7 @@ from iwin.data.annotations import Sample
 from iwin.data.decode import open_video
 from iwin.data.sampling import FrameSampler
 from iwin.errors import DataError, VideoError
-from iwin.transforms.geometry import Transform
+from iwin.transforms.geometry import Transform, transform_with_label
 
 SPARES = 10
 """Other videos that a training sample tries when its own cannot be decoded."""
@@ -37,7 +37,7 @@ class Item:
 
     Attributes:
         views: (V, T, H, W, 3) uint8 RGB, or None if no video could be decoded.
-        label: class of the video shown.
+        label: class of what is shown: the video's, unless the transform makes it another one.
         index: place in the annotations of the video shown.
         bad: videos that were met and could not be decoded.
     """
@@ -113,7 +113,7 @@ class VideoDataset(Dataset[Item]):
         while True:
             sample = self.samples[index]
             try:
-                return Item(self._views(sample, rng), sample.label, index, tuple(bad))
+                return Item(*self._load(sample, rng), index, tuple(bad))
             except VideoError as error:
                 bad.append(BadVideo(index, str(error)))
             if not self.replace_bad:
@@ -122,11 +122,11 @@ class VideoDataset(Dataset[Item]):
                 raise DataError(f"{len(bad)} videos in a row could not be decoded; the last: {bad[-1].reason}")
             index = int(rng.integers(len(self.samples)))
 
-    def _views(self, sample: Sample, rng: np.random.Generator) -> Tensor:
+    def _load(self, sample: Sample, rng: np.random.Generator) -> tuple[Tensor, int]:
         with open_video(sample.path) as video:
             indices = self.sampler(video.num_frames, rng)
             frames = video.get_frames(indices.ravel())
-        return self.transform(frames.unflatten(0, indices.shape), rng)
+        return transform_with_label(self.transform, frames.unflatten(0, indices.shape), sample.label, rng)
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -75,7 +75,8 @@ class Video:
         """Decode the frames that are asked for.
 
         Colours are what FFmpeg's converter makes of the stream by default: it honours the range and the matrix that the
-        file states, takes BT.601 where it states none, and brings 10-bit pictures to 8 bits.
+        file states, takes BT.601 where it states none, and brings 10-bit pictures to 8 bits. Pixels that are not square
+        stay so.
 
         Args:
             indices: frame numbers from 0 to ``num_frames - 1``, in any order, repeats allowed.

@@ -344,12 +344,12 @@ class PyAVReader:
         """
         codec = self._stream.codec_context
         entries: list[_Entry] = []
-        odd, first, fed, start = False, None, 0, None
+        odd = False
+        start: _Packet | None = None
+        first: av.VideoFrame | None = None
         for packet in self._packets():
-            if fed == 0:
-                start, odd = packet.pts, not packet.is_keyframe
-            if first is None:
-                first, fed = next(iter(self._feed(packet)), None), fed + 1
+            start = start or packet
+            first = first or next(iter(self._feed(packet)), None)
             pictures = _pictures_in(codec.name, packet)
             odd |= pictures is None
             # Packets that an edit list cuts away are marked as discarded: the decoder takes them and puts nothing out.
@@ -360,10 +360,9 @@ class PyAVReader:
         if first is None:
             reason = self._damage or "no picture comes out"
             raise VideoError(f"{self._path}: no frame can be decoded ({reason}); {_MEND}")
-        # A first GOP that leans on one that was cut off may lose its leading pictures, and so may a first MPEG-4
-        # picture that takes more packets to come out than reordering explains.
-        odd |= start is None or any(entry.pts is None or entry.pts < start for entry in entries)
-        odd |= codec.name == "mpeg4" and fed > 1 + codec.reorder_depth
+        # Pictures before the first keyframe lean on a GOP that was cut off and may not come out.
+        assert start is not None  # a picture came out of something
+        odd |= not start.is_keyframe or any((entry.pts or 0) < (start.pts or 0) for entry in entries)
         # The two fields of an interlaced H.264 picture may come in two packets.
         odd |= codec.name == "h264" and codec.field_order > _PROGRESSIVE
         return entries, odd, first
