@@ -1,7 +1,11 @@
 """From settings to objects: the only room that knows both."""
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,17 +13,20 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import Tensor, nn
+from pydantic import ValidationError
+from torch import Tensor
 
 from iwin.checkpoint.convert import LoadReport, load_weights
-from iwin.checkpoint.io import read_weights
-from iwin.config import schema
+from iwin.checkpoint.io import Weights
+from iwin.checkpoint.source import open_weights, shown
+from iwin.config import load_run_config, schema
 from iwin.data.annotations import Annotations, read_class_folders, read_list
 from iwin.data.datasets import VideoDataset
 from iwin.data.loader import EpochBatches, ShardBatches, make_loader
 from iwin.data.sampling import FrameSampler
 from iwin.engine.evaluate import Evaluation
 from iwin.engine.log import RunLog
+from iwin.engine.loss import cross_entropy
 from iwin.engine.optim import ParamRule, build_optimizer, parameter_groups
 from iwin.engine.schedule import Schedule
 from iwin.engine.state import WorkDir
@@ -28,7 +35,8 @@ from iwin.errors import CheckpointError, ConfigError
 from iwin.models.iwin import IwinTransformer
 from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
 from iwin.models.zoo import build_named
-from iwin.transforms import geometry
+from iwin.transforms import augment, colour, geometry
+from iwin.transforms.mix import Blend
 from iwin.transforms.normalize import normalize
 
 # ---------------------------------------------------------------------------------------------- models
@@ -47,8 +55,9 @@ def create_model(
     Args:
         name: one of `iwin.list_models()`.
         num_classes: classes; None means 400 (Kinetics) for a video model, 1000 (ImageNet) for an image model.
-        pretrained: checkpoint file to start from: a recogniser's, a backbone's, or an image model's, which is inflated.
-            A classifier of another number of classes keeps its fresh weights.
+        pretrained: checkpoint to start from: a recogniser's, a backbone's, or an image model's, which is inflated. A
+            path, an address, a Hub id, or the name of the authors' weights for this size: "kinetics400",
+            "imagenet1k", "imagenet22k". A classifier of another number of classes keeps its fresh weights.
         num_frames: clip length that the time embedding is sized for; None means 32. Any clip length runs. Image
             models have none.
         **settings: anything else that `IwinTransformer` takes (drop_path_rate, use_checkpoint, window_size, …), and
@@ -62,7 +71,9 @@ def create_model(
         settings["num_frames"] = num_frames
     model = build_named(name, num_classes=num_classes, **settings)
     if pretrained is not None:
-        load_weights(model, pretrained)
+        report = load_weights(model, pretrained)
+        if report.warnings:
+            warnings.warn(str(report), stacklevel=2)
     return model
 
 
@@ -92,19 +103,26 @@ TRANSFORMS: dict[type[schema.Settings], Callable[..., geometry.Transform]] = {
     schema.RandomCrop: geometry.RandomCrop,
     schema.CenterCrop: geometry.CenterCrop,
     schema.ThreeCrop: geometry.ThreeCrop,
+    schema.TenCrop: geometry.TenCrop,
+    schema.MultiScaleCrop: geometry.MultiScaleCrop,
     schema.Flip: geometry.Flip,
+    schema.ColorJitter: colour.ColorJitter,
+    schema.RandAugment: augment.RandAugment,
+    schema.RandomErasing: augment.RandomErasing,
 }
 
 
-def build_transform(settings: Sequence[schema.TransformSettings]) -> geometry.Compose:
+def build_transform(split: schema.SplitSettings) -> geometry.Compose:
     """The steps from decoded frames to the clips of a batch."""
+    channels = slice(None, None, -1 if split.normalize.bgr else 1)  # what augments sees RGB, whatever the model sees
     steps = []
-    for step in settings:
-        if type(step) not in TRANSFORMS:
-            raise ConfigError(f"the pipeline step {step.kind!r} is not supported yet; remove it from the pipeline")
-        if isinstance(step, schema.Flip) and step.label_map:
-            raise ConfigError("a Flip that changes labels (flip_label_map) is not supported yet; set flip_ratio=0")
-        steps.append(TRANSFORMS[type(step)](**step.model_dump(exclude={"kind", "label_map"})))
+    for step in split.transforms:
+        settings = step.model_dump(exclude={"kind"})
+        if isinstance(step, schema.RandAugment | schema.RandomErasing):
+            settings["mean"] = split.normalize.mean[channels]
+        if isinstance(step, schema.RandomErasing):
+            settings["std"] = split.normalize.std[channels]
+        steps.append(TRANSFORMS[type(step)](**settings))
     return geometry.Compose(tuple(steps))
 
 
@@ -122,9 +140,9 @@ def build_evaluation(
     config: schema.RunConfig, split: schema.SplitSettings, annotations: Annotations, accelerator: Accelerator
 ) -> Evaluation:
     """The evaluation of a split, its videos shared out over the processes."""
-    dataset = VideoDataset(
-        annotations.samples, sampler=build_sampler(split.sampling), transform=build_transform(split.transforms)
-    )
+    if any(isinstance(step, schema.Flip) and step.label_map for step in split.transforms):
+        raise ConfigError("a Flip that changes labels (flip_label_map) is for training; leave it out of val and test")
+    dataset = VideoDataset(annotations.samples, sampler=build_sampler(split.sampling), transform=build_transform(split))
     batches = ShardBatches(
         len(dataset),
         batch_size=split.batch_size,
@@ -160,6 +178,10 @@ def build_accelerator(config: schema.RunConfig, *, precision: str | None = None,
         precision = "no"
         if config.optim.mixed_precision and torch.cuda.is_available() and not cpu:
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and (
+        torch.backends.mps.is_available() or not torch.accelerator.is_available()
+    ):
+        cpu = True  # Accelerate would let each of several processes run alone where none has a GPU of its own
     ddp = DistributedDataParallelKwargs(find_unused_parameters=config.find_unused_parameters)
     return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[ddp])
 
@@ -173,6 +195,7 @@ def build_training(
     annotations = build_annotations(config.data.train, name="train")
     num_classes = config.model.num_classes or annotations.num_classes
     annotations.check_labels(num_classes)
+    check_label_maps(config.data.train, num_classes)
     if num_classes != annotations.num_classes:
         log.warn(
             f"the model has {num_classes} classes, the data {annotations.num_classes}; "
@@ -184,6 +207,11 @@ def build_training(
     optimizer = _build_optimizer(config.optim, model)
     prepared, optimizer = accelerator.prepare(model, optimizer)
     loader, batches = _training_loader(config, annotations, accelerator)
+    if config.blending is not None and batches.batch_size == 1:
+        log.warn(
+            "mixing videos (train_cfg.blending) has no effect: one goes through the model at a time; raise "
+            "data.videos_per_gpu or lower the accumulation (optimizer_config.update_interval)"
+        )
     validation = None
     if config.data.val is not None:
         val = build_annotations(config.data.val, name="val", classes=annotations.classes)
@@ -203,6 +231,7 @@ def build_training(
         epochs=config.epochs,
         accumulation=config.optim.accumulation,
         criterion=build_criterion(config, accelerator.device),
+        blend=build_blend(config, num_classes=num_classes, rank=accelerator.process_index),
         grad_clip=config.optim.grad_clip,
         validation=validation,
         validation_interval=config.evaluation.interval,
@@ -218,27 +247,47 @@ def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: Run
     source = config.load_from or config.model.pretrained
     if source is not None:
         report = load_weights(model, source)
-        log.say(str(report))
+        tell = log.warn if report.warnings else log.say
+        tell(str(report))
+        said = config.model.pretrained_image
+        if config.load_from is None and said != (report.layout == "image"):
+            log.say(f"model.backbone.pretrained2d={said} has no effect: the tensors tell what a checkpoint is")
         return report
     slow = [rule for rule in config.optim.rules if rule.key == "backbone" and rule.lr_mult < 1]
     if slow and config.resume_from is None:
         log.warn(
             f"this recipe trains the backbone at {slow[0].lr_mult:g} of the learning rate, which is meant for a "
-            "pretrained one, but no weights are given: set model.backbone.pretrained=<PRETRAIN_MODEL>. From fresh "
-            "weights it ends far below the published accuracy."
+            "pretrained one, but no weights are given: set model.backbone.pretrained=<PRETRAIN_MODEL>, a file, "
+            "an address, or imagenet1k for the authors' image weights. From fresh weights it ends far below the "
+            "published accuracy."
         )
     return None
 
 
+def check_label_maps(split: schema.SplitSettings, num_classes: int) -> None:
+    """Refuse flips that make classes which the model does not have."""
+    for step in split.transforms:
+        if isinstance(step, schema.Flip) and step.label_map and max(map(max, step.label_map)) >= num_classes:
+            raise ConfigError(
+                f"flip_label_map names class {max(map(max, step.label_map))}; the classes are 0 .. {num_classes - 1}"
+            )
+
+
 def build_criterion(config: schema.RunConfig, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of logits (B, K) and labels (B,)."""
+    """The mean loss of logits (N, K) and labels (N,) or class probabilities (N, K)."""
     settings = config.model
-    if settings.loss != "cross_entropy" or config.blending is not None:
-        what = "mixing videos (train_cfg.blending)" if config.blending else "the binary cross entropy"
-        raise ConfigError(f"{what} is not supported yet; leave it out to train with cross entropy")
-    weight = None if settings.class_weights is None else torch.tensor(settings.class_weights, device=device)
-    loss = nn.CrossEntropyLoss(weight, label_smoothing=settings.label_smoothing)
-    return lambda logits, labels: settings.loss_weight * loss(logits, labels)
+    if settings.loss != "cross_entropy":
+        raise ConfigError("the binary cross entropy is not supported yet; leave it out to train with cross entropy")
+    weights = None if settings.class_weights is None else torch.tensor(settings.class_weights, device=device)
+    loss = partial(cross_entropy, class_weights=weights, smoothing=settings.label_smoothing)
+    return lambda logits, targets: settings.loss_weight * loss(logits, targets)
+
+
+def build_blend(config: schema.RunConfig, *, num_classes: int, rank: int) -> Blend | None:
+    """How the clips of a training batch are mixed; None where they are not."""
+    if config.blending is None:
+        return None
+    return Blend(**config.blending.model_dump(), num_classes=num_classes, seed=config.seed, rank=rank)
 
 
 def _build_optimizer(settings: schema.OptimSettings, model: IwinRecognizer) -> torch.optim.Optimizer:
@@ -269,7 +318,7 @@ def _training_loader(
     dataset = VideoDataset(
         annotations.samples,
         sampler=build_sampler(split.sampling),
-        transform=build_transform(split.transforms),
+        transform=build_transform(split),
         seed=config.seed,
         replace_bad=True,
     )
@@ -320,29 +369,71 @@ class Trained:
     classes: tuple[str, ...] | None
 
 
-def load_trained(checkpoint: str | Path, *, config: schema.RunConfig | None = None) -> Trained:
-    """A trained model from its checkpoint; a checkpoint of another program needs the config, ours carry it.
+def load_trained(checkpoint: str | Path | Weights, *, config: schema.RunConfig | None = None) -> Trained:
+    """A trained model from its checkpoint.
+
+    Args:
+        checkpoint: a path, an address, a Hub id, or weights that were read before.
+        config: the run that made it; needed for a checkpoint that does not carry it.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be read or does not fit the config.
+        CheckpointError: if the checkpoint cannot be had or read, or does not fit the config.
     """
-    weights = read_weights(checkpoint)
+    weights = checkpoint if isinstance(checkpoint, Weights) else open_weights(checkpoint)
+    name = shown(weights.path if isinstance(checkpoint, Weights) else checkpoint)
     if config is None:
-        if "config" not in weights.metadata:
-            raise CheckpointError(f"{checkpoint}: carries no config; name the config that it was trained with")
-        config = schema.RunConfig.model_validate_json(weights.metadata["config"])
+        stated = stated_config(weights)
+        if stated is None:
+            raise CheckpointError(f"{name}: carries no config; name the config that it was trained with")
+        config = stated[0]
     classifier = weights.state.get("cls_head.fc_cls.weight")
     if classifier is None:
-        raise CheckpointError(f"{checkpoint}: holds no recogniser: it has no 'cls_head.fc_cls.weight'")
+        raise CheckpointError(f"{name}: holds no recogniser: it has no 'cls_head.fc_cls.weight'")
     if config.model.num_classes not in (None, len(classifier)):
         raise CheckpointError(
-            f"{checkpoint}: has {len(classifier)} classes, the config {config.model.num_classes}; "
+            f"{name}: has {len(classifier)} classes, the config {config.model.num_classes}; "
             f"set model.cls_head.num_classes={len(classifier)}"
         )
     model = build_model(config.model, num_classes=len(classifier))
-    load_weights(model, checkpoint, whole=True)
+    load_weights(model, weights, whole=True)
     names = json.loads(weights.metadata.get("classes", "null"))
     return Trained(model.eval(), config, tuple(names) if names else None)
+
+
+def stated_config(weights: Weights) -> tuple[schema.RunConfig, str] | None:
+    """The run that a checkpoint says it comes from, and the text of its config file; None where it says nothing.
+
+    Ours carry the run itself, those of mmcv the text of the config file.
+
+    Raises:
+        CheckpointError: if what it says cannot be used.
+    """
+    if "config" in weights.metadata:
+        try:
+            run = schema.RunConfig.model_validate_json(weights.metadata["config"])
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise CheckpointError(
+                f"{weights.path}: the config in it is not understood ({place}: {problem['msg']}); "
+                "name the config that it was trained with"
+            ) from None
+        return run, weights.metadata.get("config_file", "")
+    meta = weights.others.get("meta")
+    text = meta.get("config") if isinstance(meta, Mapping) else None
+    if not isinstance(text, str):
+        return None
+    text = re.sub(r"^gpu_ids = range\(.*\)$", "", text, flags=re.MULTILINE)  # the one value in it that is no literal
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.py"
+        file.write_text(text, encoding="utf-8", errors="replace")
+        try:
+            return load_run_config(file)[0], text
+        except ConfigError as error:
+            raise CheckpointError(
+                f"{weights.path}: the config in it is not understood; name the config that it was trained with "
+                f"({error})"
+            ) from None
 
 
 def build_test(config: schema.RunConfig, *, classes: Sequence[str] | None, accelerator: Accelerator) -> Evaluation:

@@ -53,7 +53,7 @@ class Predictor:
         self.classes = trained.classes or tuple(str(label) for label in range(self.model.num_classes))
         self._settings = trained.config.test
         self._sampler = build_sampler(split.sampling)
-        self._transform = build_transform(split.transforms)
+        self._transform = build_transform(split)
         self._normalize = build_normalize(split.normalize)
 
     @torch.inference_mode()

@@ -59,7 +59,7 @@ def repr_sorted(data: Any) -> Any:
 def test_all_eleven_are_there() -> None:
     published = {path.name.removesuffix(".typed.json") for path in GOLDENS}
     assert len(published) == 11
-    assert shipped_configs().keys() == published | {"iwin_nano_demo"}
+    assert shipped_configs().keys() == published | {"iwin_nano_demo", "iwin_nano_16x4x112_folders"}
 
 
 @pytest.mark.parametrize("name", shipped_configs())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from iwin.build import load_trained
 from iwin.checkpoint.io import read_weights
+from iwin.config.schema import RunConfig
 from iwin.engine.state import load_state
 from iwin.engine.train import MAX_NONFINITE, Training, TrainingStopped, train
 from iwin.errors import CheckpointError, IwinError
@@ -98,6 +99,20 @@ def test_training_learns(class_folders: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_training_learns_from_mixed_clips(class_folders: Path, tmp_path: Path) -> None:
+    """The loss of an undecided model is log 3; the accuracy counts the class with the largest share."""
+    blending = {"mixup_alpha": 0.2, "cutmix_alpha": 0.2}
+    changes = {"optim.lr": 4e-3, "data.train.batch_size": 9, "data.val": None}
+    run = tiny_training(
+        tiny_config(class_folders, epochs=8, checkpoint_interval=8, blending=blending, **changes), tmp_path
+    )
+    train(run)
+    lines = records(tmp_path, "train")
+    assert lines[0]["loss"] == pytest.approx(1.1, abs=0.1)
+    assert min(line["loss"] for line in lines) < 0.8
+    assert max(line["top1_acc"] for line in lines) >= 7 / 9
+
+
 # ------------------------------------------------------------------------------------------- accumulation
 
 
@@ -120,9 +135,26 @@ def test_accumulated_batches_equal_one_large_batch(class_folders: Path, tmp_path
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
 def test_a_stopped_run_goes_on_bit_for_bit(class_folders: Path, tmp_path: Path, stop_after: int) -> None:
-    """Dropout and drop path are on, so the random state matters; steps 1-3 are in the first epoch, 4 in the second."""
+    """Dropout is on, so the random state matters; steps 1-3 are in the first epoch, 4 in the second."""
     changes = {"model.dropout": 0.5, "optim.accumulation": 2, "data.train.batch_size": 4}
-    config = tiny_config(class_folders, **changes)
+    assert_goes_on_bit_for_bit(tiny_config(class_folders, **changes), tmp_path, stop_after=stop_after)
+
+
+def test_a_stopped_run_of_mixed_and_augmented_clips_goes_on_bit_for_bit(class_folders: Path, tmp_path: Path) -> None:
+    steps = [
+        {"kind": "multi_scale_crop", "size": (32, 32), "scales": (1.0, 0.75)},
+        {"kind": "resize", "size": (32, 32)},
+        {"kind": "flip", "label_map": ((0, 1), (1, 0))},
+        {"kind": "color_jitter"},
+        {"kind": "rand_augment"},
+        {"kind": "random_erasing", "fill": "noise"},
+    ]
+    changes = {"data.train.transforms": steps, "blending": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0}}
+    loss = {"model.label_smoothing": 0.1, "model.class_weights": (1.0, 2.0, 0.5)}
+    assert_goes_on_bit_for_bit(tiny_config(class_folders, **changes, **loss), tmp_path, stop_after=2)
+
+
+def assert_goes_on_bit_for_bit(config: RunConfig, tmp_path: Path, *, stop_after: int) -> None:
     whole = tiny_training(config, tmp_path / "whole")
     train(whole)
 

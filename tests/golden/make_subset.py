@@ -49,17 +49,29 @@ def sampling(full: Path, subset: Path) -> None:
 
 
 def geometry(full: Path, subset: Path) -> None:
-    """All but the crops that this project does not have; a sixth of the pipelines' sample positions."""
-    for name in ("resize", "random_resized_crop", "format_flip", "normalize", "pipelines"):
+    """Everything, but of the pipelines a sixth of the sample positions."""
+    names = ("resize", "crops", "random_resized_crop", "random_erasing", "format_flip", "normalize", "pipelines")
+    for name in names:
         write_json(subset / f"{name}.json", json.loads((full / f"{name}.json").read_text()))
-    crops = json.loads((full / "crops.json").read_text())
-    kept = ("ThreeCrop", "ThreeCrop_order", "CenterCrop", "RandomCrop_max_box")
-    write_json(subset / "crops.json", {key: crops[key] for key in kept})
     for name in ("resize_pixels", "normalize"):
         write_npz(subset / f"{name}.npz", read_npz(full / f"{name}.npz"))
     pipelines = read_npz(full / "pipelines.npz")
     sampled = {key: value[::6] if key.endswith(("|idx", "|val")) else value for key, value in pipelines.items()}
     write_npz(subset / "pipelines.npz", sampled)
+
+
+def mixing(full: Path, subset: Path) -> None:
+    """All losses and mixed labels; of the mixed clips, which do not know smoothing, one for each share and kind."""
+    for name in ("blending", "losses"):
+        write_json(subset / f"{name}.json", json.loads((full / f"{name}.json").read_text()))
+    write_npz(subset / "losses.npz", read_npz(full / "losses.npz"))
+    left_out = ("mixup_sm0.1", "_c0-0|imgs", "_lam0.0_c5-4|imgs", "_lam0.3_c9-7|imgs", "_lam0.75_c9-7|imgs")
+    blending = {
+        key: value
+        for key, value in read_npz(full / "blending.npz").items()
+        if not (key.endswith("|imgs") and any(part in key for part in left_out))
+    }
+    write_npz(subset / "blending.npz", blending)
 
 
 def metrics(full: Path, subset: Path) -> None:
@@ -82,8 +94,8 @@ def optimisation(full: Path, subset: Path) -> None:
 
 
 def data_part(full: Path, subset: Path) -> None:
-    """The pure functions' numbers: sampling, geometry, metrics, optimisation."""
-    for part in (sampling, geometry, metrics, optimisation):
+    """The pure functions' numbers: sampling, geometry, mixing, metrics, optimisation."""
+    for part in (sampling, geometry, mixing, metrics, optimisation):
         part(full / "data", subset / "data")
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from iwin.errors import ModelError
 from iwin.models.iwin import (
     Downsample,
+    DropPath,
     IwinBlock,
     IwinTransformer,
     PatchEmbed,
@@ -243,6 +244,16 @@ def test_drop_path_rates_are_the_original_ones(golden: Golden) -> None:
             blocks = [block for block in model.modules() if isinstance(block, IwinBlock)]
             rates = ["Identity" if isinstance(b.drop_path, nn.Identity) else b.drop_path.p for b in blocks]
             assert rates == misc[f"drop_path_{size}_{rate}"]
+
+
+def test_drop_path_leaves_out_whole_samples_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(4000, 2, 3)
+    dropped = DropPath(0.25).train()(x)
+    assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0, 4 / 3])
+    assert torch.equal(dropped, dropped[:, :1, :1].expand_as(dropped))
+    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(DropPath(0.25).eval()(x), x)
 
 
 @pytest.mark.parametrize("stages", [-1, 0, 1, 2, 3, 4])

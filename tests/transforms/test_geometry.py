@@ -13,12 +13,15 @@ from iwin.transforms.geometry import (
     CenterCrop,
     Compose,
     Flip,
+    MultiScaleCrop,
     RandomCrop,
     RandomResizedCrop,
     Resize,
+    TenCrop,
     ThreeCrop,
     first_fitting_size,
     resize,
+    transform_with_label,
 )
 from tests.goldens import generator, load_json, load_npz, rule_input
 from tests.sources import Golden, over_goldens
@@ -188,6 +191,79 @@ def test_views_are_ordered_by_crop_then_clip(golden: Golden) -> None:
 
 
 @over_goldens
+def test_ten_crops_take_the_original_boxes(golden: Golden) -> None:
+    for crop, cases in load_json(golden("data/crops.json"))["TenCrop"].items():
+        width, height = hw(crop)
+        for size, case in cases.items():
+            views = TenCrop((height, width))(coordinates(*hw(size)), RNG)
+            views[1::2] = views[1::2].flip(-2)  # mirror the mirrored ones back
+            assert boxes(views) == case["value"], (crop, size)
+
+
+@over_goldens
+def test_ten_crops_are_ordered_as_the_original_ones(golden: Golden) -> None:
+    # the golden's frames are 4x8 with pixel = frame number + 10 * x; here they are the views
+    clip = (torch.arange(2)[:, None, None] + 10 * torch.arange(8)).to(torch.uint8).expand(2, 4, 8)
+    views = TenCrop((4, 4))(clip[:, None, :, :, None].expand(-1, 1, -1, -1, 3), RNG)
+    assert views[:, 0, 0, 0, 0].tolist() == load_json(golden("data/crops.json"))["TenCrop_order"]["first_pixel"]
+
+
+def multi_scale_crop(case: dict[str, Any], **changes: Any) -> MultiScaleCrop:
+    """Ours for upstream's arguments."""
+    side, scales = case["args"]["input_size"], tuple(case["args"]["scales"])
+    places = case["args"].get("num_fixed_crops", 5)
+    return MultiScaleCrop(size=(side, side), scales=scales, fixed_places=places, **changes)
+
+
+@over_goldens
+def test_multi_scale_crop_chooses_among_the_original_sizes(golden: Golden) -> None:
+    for case in load_json(golden("data/crops.json"))["MultiScaleCrop"]:
+        target = case["args"]["input_size"]
+        snapped = [
+            [target if abs(side - target) < 3 else side for side in size] for size in case["candidate_sizes_w_h"]
+        ]
+        assert [[width, height] for height, width in multi_scale_crop(case).sizes(*case["img_hw"])] == snapped
+
+
+@over_goldens
+def test_multi_scale_crop_puts_boxes_where_the_original_does(golden: Golden) -> None:
+    for number, case in enumerate(load_json(golden("data/crops.json"))["MultiScaleCrop"]):
+        left, top, right, bottom = case["bbox_when_first_chosen"]
+        frames, rng, transform = coordinates(*case["img_hw"]), generator(f"places {number}"), multi_scale_crop(case)
+        drawn = [boxes(transform(frames, rng))[0] for _ in range(4000)]
+        first_size = [box[:2] for box in drawn if (box[2] - box[0], box[3] - box[1]) == (right - left, bottom - top)]
+        expected = case["candidate_offsets_for_first"]
+        for place in np.unique(expected, axis=0).tolist():
+            share = expected.count(place) / len(expected)
+            assert first_size.count(place) / len(first_size) == pytest.approx(share, abs=0.07)
+        assert all(place in expected for place in first_size)
+
+
+def test_multi_scale_crop_anywhere() -> None:
+    frames, rng = coordinates(40, 60), generator("anywhere")
+    transform = MultiScaleCrop(size=(20, 20), scales=(1.0, 0.5), random_place=True, max_scale_gap=0)
+    drawn = np.array([boxes(transform(frames, rng))[0] for _ in range(3000)])
+    small = drawn[drawn[:, 2] - drawn[:, 0] == 20]
+    assert small.min(axis=0).tolist() == [0, 0, 20, 20]
+    assert small.max(axis=0).tolist() == [40, 20, 60, 40]
+    assert len(small) / 3000 == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_side_is_not_stretched_beyond_the_frame() -> None:
+    transform = MultiScaleCrop(size=(224, 224))
+    assert transform.sizes(223, 300) == [(223, 224)]
+    assert transform.sizes(226, 300) == [(224, 224)]
+    assert transform.sizes(227, 300) == [(227, 227)]
+
+
+def test_multi_scale_crops_that_cannot_be() -> None:
+    with pytest.raises(DataError, match="at least one scale"):
+        MultiScaleCrop(size=(224, 224), scales=())
+    with pytest.raises(DataError, match="does not fit"):
+        MultiScaleCrop(size=(224, 224), scales=(1.2,))(coordinates(100, 100), RNG)
+
+
+@over_goldens
 def test_random_crop_stays_within_the_original_range(golden: Golden) -> None:
     rng = generator("random crop")
     for size, last_box in load_json(golden("data/crops.json"))["RandomCrop_max_box"]["boxes"].items():
@@ -204,7 +280,7 @@ def test_random_crop_that_does_not_fit() -> None:
 
 def test_crops_share_memory() -> None:
     clip = rule_input("video/2x20x30")[None]
-    for transform in (CenterCrop((10, 12)), RandomCrop(8), RandomResizedCrop()):
+    for transform in (CenterCrop((10, 12)), RandomCrop(8), RandomResizedCrop(), MultiScaleCrop(size=(8, 8))):
         assert transform(clip, RNG).untyped_storage().data_ptr() == clip.untyped_storage().data_ptr()
 
 
@@ -296,6 +372,25 @@ def test_flip_draws_once_for_the_clip_whatever_the_probability() -> None:
         rng = np.random.default_rng(3)
         Flip(probability=probability)(clip, rng)
         assert rng.random() == np.random.default_rng(3).random(2)[1]
+
+
+def test_a_flipped_clip_tells_its_class() -> None:
+    clip, rng = rule_input("video/2x6x8")[None], generator("labels")
+    flip = Flip(label_map=((0, 1), (1, 0), (3, 4)))
+    for label, mirrored in ((0, 1), (1, 0), (2, 2), (3, 4), (4, 4)):
+        outcomes = [flip.with_label(clip, label, rng) for _ in range(20)]
+        assert {(result is clip, new) for result, new in outcomes} == {(True, label), (False, mirrored)}
+
+
+def test_labels_go_through_all_transforms_and_change_no_draw() -> None:
+    clip = rule_input("video/2x20x30")[None]
+    always = Flip(probability=1.0, label_map=((5, 6), (6, 7)))
+    steps = Compose((RandomResizedCrop(), always, RandomCrop(3), always))
+    expected = steps(clip, generator("steps"))
+    result, label = transform_with_label(steps, clip, 5, generator("steps"))
+    assert torch.equal(result, expected)
+    assert label == 7
+    assert transform_with_label(RandomCrop(3), clip, 5, generator("steps"))[1] == 5
 
 
 def test_compose_applies_in_order_and_draws_from_one_generator() -> None:

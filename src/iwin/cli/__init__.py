@@ -6,17 +6,28 @@ PyTorch is imported inside `run` only, so that `iwin --help` answers at once.
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import iwin
-from iwin.cli import config, flops, predict, test, train
+from iwin.cli import config, convert, flops, predict, test, train
+from iwin.cli.launch import let_the_first_speak
 from iwin.errors import IwinError
 
-VERBS = (train, test, predict, flops, config)
+VERBS = (train, test, predict, convert, flops, config)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are told once by a command of several processes."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong, and leave with status 2."""
+        let_the_first_speak()
+        super().error(message)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
-    parser = argparse.ArgumentParser(prog="iwin", description="Video action recognition with the Iwin Transformer.")
+    parser = Parser(prog="iwin", description="Video action recognition with the Iwin Transformer.")
     parser.add_argument("--version", action="version", version=f"iwin {iwin.__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for verb in VERBS:
@@ -30,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except IwinError as error:
+        let_the_first_speak()
         print(f"iwin: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,21 +1,31 @@
 """Arguments and output that several verbs share."""
 
 import argparse
+import os
 import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from iwin.errors import ConfigError, did_you_mean
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
+    from iwin.config import RunConfig
+
+METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision")
+
+SCORE_SUFFIXES = (".pkl", ".yaml", ".json")
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
+def add_config_options(parser: argparse.ArgumentParser, *other_names: str) -> None:
     """`--cfg-options`, in upstream's grammar."""
     parser.add_argument(
         "--cfg-options",
+        *other_names,
         nargs="+",
         action="extend",
         default=[],
@@ -30,7 +40,95 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
 
 
+def add_metric_options(parser: argparse.ArgumentParser) -> None:
+    """`--eval` and `--eval-options`; `metric_options` reads them."""
+    parser.add_argument("--eval", nargs="+", default=[], metavar="METRIC", help=f"figures: {', '.join(METRICS)}")
+    parser.add_argument(
+        "--eval-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="options of the metrics, such as topk=(1,3,5)",
+    )
+
+
+def metric_options(args: argparse.Namespace) -> list[str]:
+    """The config options that `--eval` and `--eval-options` stand for.
+
+    Raises:
+        ConfigError: if there is no such metric.
+    """
+    for name in args.eval:
+        if name not in METRICS:
+            hint = did_you_mean(name, METRICS) or f"; the metrics are {', '.join(METRICS)}"
+            raise ConfigError(f"--eval {name}: there is no such metric{hint}")
+    chosen = [f"evaluation.metrics=[{','.join(args.eval)}]"] if args.eval else []
+    return [*chosen, *(f"evaluation.{option}" for option in args.eval_options)]
+
+
+def check_metrics(config: "RunConfig") -> None:
+    """Refuse figures that the test split cannot have, before it is scored.
+
+    Raises:
+        ConfigError: naming the figure.
+    """
+    split = config.data.test
+    if "mean_average_precision" in config.evaluation.metrics and split is not None and not split.multi_class:
+        raise ConfigError(
+            "mean_average_precision is for lists with several labels a video (data.test.multi_class=True), which this "
+            "test split is not; choose top_k_accuracy or mean_class_accuracy"
+        )
+
+
+def idle_options(args: argparse.Namespace, reasons: Mapping[str, str]) -> list[str]:
+    """What is to be said about options that were given but change nothing.
+
+    Args:
+        args: the command line.
+        reasons: why an option (as in "gpu_collect") has no effect.
+    """
+    return [
+        f"--{name.replace('_', '-')} has no effect: {reason}"
+        for name, reason in reasons.items()
+        if getattr(args, name) not in (None, False)
+    ]
+
+
+def output_file(name: str, suffixes: Sequence[str]) -> Path:
+    """The path of a file that the command will write; what would keep it from that is told before the work begins.
+
+    Args:
+        name: as it was given.
+        suffixes: the forms that the file can have; none allows any.
+
+    Raises:
+        ConfigError: if the file cannot be written there, or not in that form.
+    """
+    path = Path(name)
+    if suffixes and path.suffix not in suffixes:
+        raise ConfigError(f"{name}: the name of this file must end in {one_of(suffixes)}")
+    if path.is_dir():
+        raise ConfigError(f"{name} is a folder; name a file in it")
+    standing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not standing.is_dir() or not os.access(standing, os.W_OK):
+        raise ConfigError(f"{name} cannot be written: {standing} is no folder that can be written to")
+    return path
+
+
+def one_of(words: Collection[str]) -> str:
+    """`a, b or c`."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def console(accelerator: "Accelerator | None" = None) -> Console:
     """Where lines for people go: standard error, of the main process only."""
     quiet = accelerator is not None and not accelerator.is_main_process
     return Console(file=sys.stderr, quiet=quiet)
+
+
+def print_figures(figures: Mapping[str, float]) -> None:
+    """Print `name: value` lines on standard output."""
+    for name, value in figures.items():
+        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")

@@ -1,8 +1,27 @@
 """`iwin train`: train a recogniser."""
 
 import argparse
+import json
+import os
+import re
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from iwin.cli.common import add_config_options, add_device_options, console
+from iwin.cli.common import add_config_options, add_device_options, check_metrics, console, print_figures
+from iwin.cli.launch import add_launch_options, choose_gpu, join_processes
+from iwin.cli.test import test_split
+from iwin.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from iwin.config import RunConfig
+    from iwin.engine.log import RunLog
+    from iwin.engine.train import Training
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -10,7 +29,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser("train", help="train a recogniser", description="Train a recogniser.")
     parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of one that comes with iwin")
     parser.add_argument("--work-dir", metavar="DIR", help="folder of log and checkpoints (default work_dirs/<config>)")
-    parser.add_argument("--resume-from", metavar="DIR", help="work directory to go on from exactly where it stopped")
+    parser.add_argument(
+        "--resume-from", metavar="DIR", help="work directory, or a checkpoint in it, to go on from where it stopped"
+    )
     parser.add_argument("--data", metavar="DIR", help="folder with train/ and val/ class folders, overrules the config")
     parser.add_argument(
         "--validate",
@@ -18,17 +39,23 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         default=True,
         help="evaluate data.val during training (default: yes)",
     )
+    parser.add_argument("--test-last", action="store_true", help="at the end, test data.test with the last weights")
+    parser.add_argument("--test-best", action="store_true", help="at the end, test data.test with the best weights")
     parser.add_argument("--seed", type=int, help="seed of weights, order and augmentation (default 0)")
     parser.add_argument("--deterministic", action="store_true", help="the same result bit for bit on every run")
     add_device_options(parser)
+    gpus = parser.add_mutually_exclusive_group()
+    gpus.add_argument("--gpu-ids", type=int, nargs="+", metavar="N", help="the GPU to use, counted from 0")
+    gpus.add_argument("--gpus", type=int, metavar="N", help="1; more are used by starting a process for each")
     add_config_options(parser)
+    add_launch_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train from the config's beginning, or from a saved state, to its end."""
-    import signal
-    from pathlib import Path
+    join_processes(args)
+    gpu_notes = [] if args.cpu else choose_gpu(args.gpu_ids, args.gpus, os.environ)
 
     from accelerate.utils import set_seed
 
@@ -40,15 +67,13 @@ def run(args: argparse.Namespace) -> int:
 
     loaded = load_config(args.config, [*data_options(args.data), *args.cfg_options])
     config, notes = parse(loaded)
-    changes = {"seed": args.seed, "resume_from": args.resume_from, "deterministic": args.deterministic or None}
-    config = config.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    if not args.validate:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"val": None})})
+    config = with_arguments(config, args)
+    tests = weights_to_test(config, last=args.test_last, best=args.test_best)
     work_dir = Path(args.work_dir or config.work_dir or Path("work_dirs") / Path(args.config).stem)
 
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu)
     log = RunLog(work_dir / "log.jsonl" if accelerator.is_main_process else None, console(accelerator))
-    for note in notes:
+    for note in [*notes, *gpu_notes]:
         log.say(f"note: {note}")
     set_seed(config.seed, deterministic=config.deterministic)
     config_text = dump_config(loaded.data)
@@ -61,19 +86,108 @@ def run(args: argparse.Namespace) -> int:
         work_dir.mkdir(parents=True, exist_ok=True)
         (work_dir / "config.py").write_text(config_text, encoding="utf-8")
     log.say(training.summary())
-
-    stop = StopSignal()
-    training.stop_requested = stop
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop.handle)
+    # Depthwise weights have one input channel: these strides differ in name only, for the same places in memory.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     try:
-        state = train(training, state)
+        with stop_on_signals(training):
+            train(training, state)
+        for name in tests:
+            test_weights(work_dir, name, config, accelerator=accelerator, log=log)
     except TrainingStopped as stopped:
         log.say(str(stopped))
         return 130
     finally:
         accelerator.end_training()
     return 0
+
+
+# ---------------------------------------------------------------------------------------------- settings
+
+
+def data_options(folder: str | None) -> list[str]:
+    """The config options that point a run at a folder of train/ and val/ class folders."""
+    if folder is None:
+        return []
+    splits = {"train": "train", "val": "val", "test": "val"}
+    return [
+        option
+        for split, name in splits.items()
+        for option in (f"data.{split}.data_prefix={folder}/{name}", f"data.{split}.ann_file=None")
+    ]
+
+
+def with_arguments(config: "RunConfig", args: argparse.Namespace) -> "RunConfig":
+    """The run with what the command line changes in it."""
+    resume_from = args.resume_from or config.resume_from
+    changes = {
+        "seed": args.seed,
+        "deterministic": args.deterministic or None,
+        "resume_from": resume_folder(resume_from) if resume_from else None,
+        "data": None if args.validate else config.data.model_copy(update={"val": None}),
+    }
+    return config.model_copy(update={key: value for key, value in changes.items() if value is not None})
+
+
+def resume_folder(name: str) -> str:
+    """The work directory that `--resume-from` names, by itself or through a checkpoint in it.
+
+    Raises:
+        CheckpointError: if there is no state beside the checkpoint, or only that of another epoch.
+    """
+    path, folder = Path(name), Path(name).parent
+    if not path.suffix or path.is_dir():
+        return name
+    start_new = f"a new run can start from its weights: --cfg-options load_from={name}"
+    if not any((folder / state).is_dir() for state in ("state", "state.old")):
+        raise CheckpointError(
+            f"{name}: there is no training state beside it (a folder {folder / 'state'}), and weights alone cannot be "
+            f"gone on from; {start_new}"
+        )
+    try:
+        progress = json.loads((folder / "state" / "progress.json").read_text(encoding="utf-8"))
+        epoch, best_epoch = int(progress["epoch"]), progress["best_epoch"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return str(folder)  # an incomplete state, which is told of where it is read
+    number = re.fullmatch(r"epoch_(\d+)", path.stem)
+    own = int(number[1]) if number else best_epoch if path.stem == "best" else epoch
+    if own != epoch:
+        raise CheckpointError(
+            f"{name}: is of epoch {own}, but the training state beside it is of epoch {epoch}; to go on from there: "
+            f"--resume-from {folder}; {start_new}"
+        )
+    return str(folder)
+
+
+def weights_to_test(config: "RunConfig", *, last: bool, best: bool) -> list[str]:
+    """Names of the checkpoints to test after training.
+
+    Raises:
+        ConfigError: if there will be nothing to test, or to test on.
+    """
+    names = [name for name, wanted in (("last", last), ("best", best)) if wanted]
+    if names and config.data.test is None:
+        raise ConfigError(f"--test-{names[0]}: the config has no data.test to test on")
+    if best and (config.data.val is None or config.evaluation.save_best is None):
+        raise ConfigError("--test-best: no best weights are kept without validation and evaluation.save_best")
+    if names:
+        check_metrics(config)
+    return names
+
+
+# ---------------------------------------------------------------------------------------------- running
+
+
+@contextmanager
+def stop_on_signals(training: "Training") -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop training after its current step, with its state saved."""
+    stop = StopSignal()
+    training.stop_requested = stop
+    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopSignal:
@@ -93,13 +207,16 @@ class StopSignal:
         return self.received
 
 
-def data_options(folder: str | None) -> list[str]:
-    """The config options that point a run at a folder of train/ and val/ class folders."""
-    if folder is None:
-        return []
-    splits = {"train": "train", "val": "val", "test": "val"}
-    return [
-        option
-        for split, name in splits.items()
-        for option in (f"data.{split}.data_prefix={folder}/{name}", f"data.{split}.ann_file=None")
-    ]
+def test_weights(work_dir: Path, name: str, config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog") -> None:
+    """Test the last or the best weights with all views; the scores are kept beside them."""
+    from iwin.build import load_trained
+    from iwin.engine.scores import write_scores
+
+    accelerator.wait_for_everyone()  # until the first process has written them
+    trained = load_trained(work_dir / f"{name}.safetensors", config=config)
+    _, scores, figures = test_split(trained, config, accelerator=accelerator, log=log)
+    log.record("test", checkpoint=name, **figures)
+    if accelerator.is_main_process:
+        write_scores(work_dir / f"{name}_pred.pkl", scores.scores)
+        print(f"test of {work_dir / name}.safetensors")
+        print_figures(figures)

@@ -31,6 +31,7 @@ class Evaluation:
         max_views: views that go through the model at once; None sends all of a batch.
         metrics: names of the figures wanted.
         topk: the k of top-k accuracy.
+        features: whether the model gives its pooled features, in the place of scores.
     """
 
     loader: BatchLoader
@@ -40,6 +41,7 @@ class Evaluation:
     max_views: int | None = None
     metrics: Sequence[str] = ("top_k_accuracy", "mean_class_accuracy")
     topk: Sequence[int] = (1, 5)
+    features: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Scores:
 
     Attributes:
         scores: (videos, classes) float32 in the order of the annotations; NaN rows for videos that did not decode.
+            With `Evaluation.features`, (videos, channels).
         labels: (videos,) int64.
         bad: the videos that did not decode.
     """
@@ -80,6 +83,7 @@ def score(model: IwinRecognizer, evaluation: Evaluation, *, accelerator: Acceler
                     batch.views.to(accelerator.device, non_blocking=True),
                     average=evaluation.average or "prob",
                     max_views=evaluation.max_views,
+                    features=evaluation.features,
                     prepare=evaluation.normalize,
                 )
             own.extend(zip(batch.indices.tolist(), scores.float().cpu().numpy(), strict=True))
@@ -99,7 +103,10 @@ def _assemble(
 
 
 def figures(scores: Scores, *, metrics: Sequence[str], topk: Sequence[int]) -> dict[str, float]:
-    """The figures of a split, over the videos that decoded: {"top1_acc": …, "top5_acc": …, …}."""
+    """The figures of a split: {"top1_acc": …, "top5_acc": …, …, "videos": …, "listed": …}.
+
+    They rest on the videos that decoded; "videos" counts them, "listed" all of the list.
+    """
     decoded = scores.decoded
     values, labels = scores.scores[decoded], scores.labels[decoded]
     result: dict[str, float] = {}
@@ -111,13 +118,12 @@ def figures(scores: Scores, *, metrics: Sequence[str], topk: Sequence[int]) -> d
             result["mean_class_accuracy"] = float(mean_class_accuracy(values, labels))
         else:
             raise DataError(f"{metric} needs a list of several labels a video, which this split is not")
-    return result
+    return {**result, "videos": len(values), "listed": len(decoded)}
 
 
 def evaluate(
     model: IwinRecognizer, evaluation: Evaluation, *, accelerator: Accelerator, log: RunLog
 ) -> tuple[Scores, dict[str, float]]:
-    """Score a split and give its figures, with the count of videos they rest on."""
+    """Score a split and give its figures."""
     scores = score(model, evaluation, accelerator=accelerator, log=log)
-    result = figures(scores, metrics=evaluation.metrics, topk=evaluation.topk)
-    return scores, {**result, "videos": int(scores.decoded.sum()), "listed": len(scores.labels)}
+    return scores, figures(scores, metrics=evaluation.metrics, topk=evaluation.topk)

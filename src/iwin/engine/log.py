@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from iwin.errors import DataError
+
 T = TypeVar("T")
 
 
@@ -59,3 +61,36 @@ class RunLog:
         """Print a line that must not be overlooked, and record it."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True, style="yellow")
         self.record("warning", message=text)
+
+
+LOG_NAME = "log.jsonl"
+"""The log's name in a work directory."""
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The records of a run's log, ours or upstream's (`*.log.json`); a work directory stands for the log in it.
+
+    Raises:
+        DataError: if there is no such log, or the file is none.
+    """
+    path = Path(path)
+    path = path / LOG_NAME if path.is_dir() else path
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: the log cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is no log: not a text file in UTF-8") from None
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            if number == len(lines):
+                break  # a run that is going on may be writing it
+            raise DataError(f"{path}:{number}: is no line of JSON, as every line of a run's log is") from None
+        if isinstance(record, dict) and "mode" in record:  # upstream's first line has none: it tells the environment
+            records.append(record)
+    if not records:
+        raise DataError(f"{path}: holds no records of a run (lines of JSON with a mode)")
+    return records

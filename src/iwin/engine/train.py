@@ -41,10 +41,12 @@ class Training:
         loader: this process's batches of it.
         batches: the loader's order, which the loop moves from epoch to epoch.
         normalize: maps uint8 clips (B, T, H, W, 3) on the device to normalised (B, 3, T, H, W).
-        criterion: mean loss of logits (B, K) and labels (B,).
+        criterion: mean loss of logits (B, K) and labels (B,) or class probabilities (B, K).
         work_dir: where files go.
         log: where records and lines go.
         epochs: epochs of the run.
+        blend: maps normalised clips, labels (B,), epoch and batch to clips mixed with each other and their class
+            probabilities (B, K); None mixes nothing.
         accumulation: batches of an optimiser step.
         grad_clip: largest gradient norm; None does not clip.
         validation: the validation split; None runs without.
@@ -69,6 +71,7 @@ class Training:
     work_dir: WorkDir
     log: RunLog
     epochs: int
+    blend: Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]] | None = None
     accumulation: int = 1
     grad_clip: float | None = None
     validation: Evaluation | None = None
@@ -132,9 +135,13 @@ def train_epoch(run: Training, state: Progress) -> None:
         steps_now = (index + 1) % run.accumulation == 0 or index + 1 == len(run.batches)
         clips = batch.views.to(run.accelerator.device, non_blocking=True).flatten(0, 1)
         labels = batch.labels.to(run.accelerator.device, non_blocking=True).repeat_interleave(batch.views.shape[1])
+        clips, targets = run.normalize(clips), labels
+        if run.blend is not None:
+            clips, targets = run.blend(clips, labels, state.epoch, index)
+            labels = targets.argmax(1)  # for the accuracy, a mixed clip is of the class with the largest share
         with run.accelerator.autocast():
-            logits = run.model(run.normalize(clips))
-            loss = run.criterion(logits.float(), labels)
+            logits = run.model(clips)
+            loss = run.criterion(logits.float(), targets)
         share = len(batch) / step_samples(run, index)
         if steps_now:
             run.accelerator.backward(loss * share)

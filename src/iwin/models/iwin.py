@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import StochasticDepth
 
 from iwin.errors import ModelError
 
@@ -132,6 +131,28 @@ class Mlp(nn.Module):
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): in training, leave a residual branch out for some samples.
+
+    torchvision has the same as StochasticDepth, but importing torchvision takes as long as importing PyTorch, in every
+    process of every run.
+
+    Args:
+        p: probability of leaving a sample's branch out; what remains is scaled by 1 / (1 - p).
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a branch's output x (B, ...); same shape out."""
+        if not self.training:
+            return x
+        keep = 1 - self.p
+        return x * x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+
+
 class IwinBlock(nn.Module):
     """Interleaved-window attention beside a depthwise convolution, then an MLP, each with a residual.
 
@@ -168,7 +189,7 @@ class IwinBlock(nn.Module):
         self.attn = WindowAttention(
             dim, num_heads=num_heads, qkv_bias=qkv_bias, qk_scale=qk_scale, attn_drop=attn_drop, proj_drop=drop
         )
-        self.drop_path = StochasticDepth(drop_path, "row") if drop_path > 0 else nn.Identity()
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
         self.dwconv = DepthwiseConv(dim) if dwconv else None

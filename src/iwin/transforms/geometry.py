@@ -2,7 +2,7 @@
 
 A clip is a uint8 tensor of shape (V, T, H, W, 3), values 0-255: V views of a video (its clips, later times its crops)
 of T frames, channels last. One draw of a transform's parameters holds for all frames of all views. Crops are slices
-that share the input's memory; only Resize, ThreeCrop and a Flip that flips copy. Sizes are (height, width).
+that share the input's memory; only Resize, ThreeCrop, TenCrop and a Flip that flips copy. Sizes are (height, width).
 
 The rules, roundings included, are those of the original Video Iwin Transformer's pipeline, on which its published
 scores rest.
@@ -10,7 +10,7 @@ scores rest.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +43,36 @@ class Transform(Protocol):
         ...
 
 
+@runtime_checkable
+class LabelTransform(Transform, Protocol):
+    """A transform after which a clip can show another class: a mirrored "left" is a "right"."""
+
+    def with_label(self, clip: Tensor, label: int, rng: np.random.Generator, /) -> tuple[Tensor, int]:
+        """Transform a clip as a call does, with the same random parameters, and its class with it.
+
+        Args:
+            clip: uint8 (V, T, H, W, 3); not written to.
+            label: Class that the clip shows.
+            rng: Source of all random parameters.
+
+        Returns:
+            The transformed clip and the class that it shows.
+        """
+        ...
+
+
+def transform_with_label(
+    transform: Transform, clip: Tensor, label: int, rng: np.random.Generator
+) -> tuple[Tensor, int]:
+    """Apply any transform to a clip and the class it shows; most leave the class alone."""
+    if isinstance(transform, LabelTransform):
+        return transform.with_label(clip, label, rng)
+    return transform(clip, rng), label
+
+
 @dataclass(frozen=True)
 class Compose:
-    """Several transforms, one after the other; itself a Transform."""
+    """Several transforms, one after the other; itself a LabelTransform."""
 
     transforms: tuple[Transform, ...]
 
@@ -54,6 +81,12 @@ class Compose:
         for transform in self.transforms:
             clip = transform(clip, rng)
         return clip
+
+    def with_label(self, clip: Tensor, label: int, rng: np.random.Generator, /) -> tuple[Tensor, int]:
+        """Apply all of them in their order to a clip and its class."""
+        for transform in self.transforms:
+            clip, label = transform_with_label(transform, clip, label, rng)
+        return clip, label
 
 
 # ---------------------------------------------------------------------------------------------- resize
@@ -207,6 +240,91 @@ class ThreeCrop:
         return torch.cat([_crop(clip, self.size, top=step * y, left=step * x) for step in (0, 2, 1)])
 
 
+_GRID = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
+"""Places of a box in quarters of the margin, (down, right): corners, centre, middles of the sides, points between."""
+
+
+def _grid_places(margin_y: int, margin_x: int, count: int) -> list[tuple[int, int]]:
+    """(top, left) of the first `count` places of the grid.
+
+    Quarters are rounded down, as in the original: where a margin does not divide by four, the last rows or columns are
+    in no box.
+    """
+    return [(down * (margin_y // 4), right * (margin_x // 4)) for down, right in _GRID[:count]]
+
+
+@dataclass(frozen=True)
+class TenCrop:
+    """The four corners and the centre, each also mirrored: ten views of every view.
+
+    The boxes are upper left, upper right, lower left, lower right, centre. All views of a box come before their mirror
+    images: view index = (2 * box + mirrored) * V + view.
+
+    Attributes:
+        size: (height, width) of a box.
+    """
+
+    size: Size
+
+    def __call__(self, clip: Tensor, _rng: np.random.Generator, /) -> Tensor:
+        """Copy the boxes of V views into 10 V views."""
+        places = _grid_places(*_margins(clip, self.size), 5)
+        boxes = [_crop(clip, self.size, top=top, left=left) for top, left in places]
+        return torch.cat([views for box in boxes for views in (box, box.flip(-2))])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiScaleCrop:
+    """A box whose sides are the frame's short side times some of `scales`; a Resize to `size` follows it.
+
+    After Wang et al., arXiv 1507.02159.
+
+    Attributes:
+        size: (height, width) that the Resize makes of it. A side within 2 pixels of that becomes that, where the frame
+            is large enough, to spare the resize.
+        scales: What the sides of the box can be, relative to the short side.
+        max_scale_gap: How many places apart in `scales` height and width may be.
+        random_place: Put the box anywhere instead of at one of the fixed places.
+        fixed_places: Corners and centre (5), or these, the middles of the sides and the points between (13).
+    """
+
+    size: Size
+    scales: tuple[float, ...] = (1.0,)
+    max_scale_gap: int = 1
+    random_place: bool = False
+    fixed_places: Literal[5, 13] = 5
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            raise DataError("MultiScaleCrop needs at least one scale")
+
+    def sizes(self, height: int, width: int) -> list[Size]:
+        """The boxes drawn from, for frames of height x width; each is as likely as the others."""
+        sides = [int(min(height, width) * scale) for scale in self.scales]
+        return [
+            (_snapped(h, self.size[0], limit=height), _snapped(w, self.size[1], limit=width))
+            for i, h in enumerate(sides)
+            for j, w in enumerate(sides)
+            if abs(i - j) <= self.max_scale_gap
+        ]
+
+    def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
+        """Draw a box and slice it out of all frames."""
+        sizes = self.sizes(*clip.shape[2:4])
+        size = sizes[rng.integers(len(sizes))]
+        margin_y, margin_x = _margins(clip, size)
+        if self.random_place:
+            left, top = (int(rng.integers(margin, endpoint=True)) for margin in (margin_x, margin_y))
+        else:
+            top, left = _grid_places(margin_y, margin_x, self.fixed_places)[rng.integers(self.fixed_places)]
+        return _crop(clip, size, top=top, left=left)
+
+
+def _snapped(side: int, target: int, *, limit: int) -> int:
+    """The target where a side is less than 3 pixels from it and the frame reaches that far."""
+    return target if abs(side - target) < 3 and target <= limit else side
+
+
 @dataclass(frozen=True, kw_only=True)
 class RandomResizedCrop:
     """A random box by area and aspect ratio; a Resize follows it (Szegedy et al., arXiv 1409.4842).
@@ -224,10 +342,7 @@ class RandomResizedCrop:
     attempts: int = 10
 
     def __post_init__(self) -> None:
-        if not 0 < self.area_range[0] <= self.area_range[1] <= 1:
-            raise DataError(f"area_range must rise within 0 (excluded) .. 1, got {self.area_range}")
-        if not 0 < self.aspect_ratio_range[0] <= self.aspect_ratio_range[1]:
-            raise DataError(f"aspect_ratio_range must rise and be positive, got {self.aspect_ratio_range}")
+        check_box_ranges(area_range=self.area_range, aspect_ratio_range=self.aspect_ratio_range)
 
     def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
         """Draw a box and slice it out of all frames."""
@@ -242,6 +357,18 @@ class RandomResizedCrop:
         left = int(rng.integers(margin_x, endpoint=True))
         top = int(rng.integers(margin_y, endpoint=True))
         return _crop(clip, size, top=top, left=left)
+
+
+def check_box_ranges(*, area_range: tuple[float, float], aspect_ratio_range: tuple[float, float]) -> None:
+    """Refuse ranges that no box can be drawn from.
+
+    Raises:
+        DataError: A range does not rise, an area is beyond the frame's, or an aspect ratio is not positive.
+    """
+    if not 0 < area_range[0] <= area_range[1] <= 1:
+        raise DataError(f"area_range must rise within 0 (excluded) .. 1, got {area_range}")
+    if not 0 < aspect_ratio_range[0] <= aspect_ratio_range[1]:
+        raise DataError(f"aspect_ratio_range must rise and be positive, got {aspect_ratio_range}")
 
 
 def first_fitting_size(
@@ -278,13 +405,20 @@ class Flip:
     Attributes:
         probability: 0 never flips, 1 always does.
         direction: "horizontal" swaps left and right, "vertical" top and bottom.
+        label_map: (class, class of the mirrored clip) for the classes that mirroring changes.
     """
 
     probability: float = 0.5
     direction: Literal["horizontal", "vertical"] = "horizontal"
+    label_map: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
         """Draw once for the clip; an unflipped clip is returned as it is."""
         if rng.random() >= self.probability:
             return clip
         return clip.flip(-2 if self.direction == "horizontal" else -3)
+
+    def with_label(self, clip: Tensor, label: int, rng: np.random.Generator, /) -> tuple[Tensor, int]:
+        """The same, and the class that the clip then shows."""
+        flipped = self(clip, rng)
+        return flipped, label if flipped is clip else dict(self.label_map).get(label, label)

@@ -1,0 +1,110 @@
+"""`iwin tool check_videos`: decode every frame of every listed video, and name those that cannot be."""
+
+import argparse
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from iwin.cli.common import add_config_options, console, idle_options, output_file
+
+IDLE = {"decoder": "PyAV decodes"}
+
+_AT_ONCE = 64
+"""Videos a process that are given out before their results are awaited."""
+
+_FRAMES = 32
+"""Frames that are held in memory at once."""
+
+
+def add_parser(tools: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the tool."""
+    parser = tools.add_parser(
+        "check_videos", help="find videos that cannot be decoded", description="Decode every video of a split."
+    )
+    parser.add_argument("config", metavar="CONFIG", help="the config that names the videos")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="train", help="(default train)")
+    parser.add_argument("--num-processes", type=int, metavar="N", help="decoder processes (default: one a core)")
+    parser.add_argument("--output-file", metavar="FILE", help="write the paths of the bad videos, one a line")
+    parser.add_argument("--decoder", help=f"no effect: {IDLE['decoder']}")
+    add_config_options(parser, "--options")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Name the bad videos on standard output; exit status 1 if there are any."""
+    from iwin.build import build_annotations
+    from iwin.checkpoint.io import write_atomically
+    from iwin.config import load_run_config
+    from iwin.engine.log import RunLog, progress
+    from iwin.errors import ConfigError
+
+    out = output_file(args.output_file, []) if args.output_file else None
+    processes = os.cpu_count() or 1 if args.num_processes is None else args.num_processes
+    if processes < 1:
+        raise ConfigError("--num-processes takes a number from 1 up")
+    config, _ = load_run_config(args.config, args.cfg_options)
+    split = {"train": config.data.train, "val": config.data.val, "test": config.data.test}[args.split]
+    if split is None:
+        raise ConfigError(f"the config has no data.{args.split}")
+    log = RunLog(None, console())
+    for note in idle_options(args, IDLE):
+        log.say(f"note: {note}")
+    paths = list(dict.fromkeys(str(sample.path) for sample in build_annotations(split, name=args.split).samples))
+    bad = []
+    checked = problems(paths, processes=processes)
+    for path, problem in progress(checked, console=log.console, title="checking", total=len(paths)):
+        if problem is not None:
+            bad.append(path)
+            print(problem, flush=True)
+    if out is not None:
+        text = "".join(f"{path}\n" for path in bad)
+        write_atomically(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    log.say(f"{len(paths)} videos checked, {len(bad)} cannot be decoded")
+    return 1 if bad else 0
+
+
+def problems(paths: Sequence[str], *, processes: int) -> Iterator[tuple[str, str | None]]:
+    """Each path with what is wrong with it, or None."""
+    if processes == 1:
+        for path in paths:
+            yield path, problem_of(path)
+        return
+    size = processes * _AT_ONCE
+    for start in range(0, len(paths), size):
+        part = paths[start : start + size]
+        try:
+            with _pool(min(processes, len(part))) as pool:
+                results = list(pool.map(problem_of, part))
+        except BrokenProcessPool:  # a file can make FFmpeg crash: find out which
+            results = [_problem_in_its_own_process(path) for path in part]
+        yield from zip(part, results, strict=True)
+
+
+def problem_of(path: str) -> str | None:
+    """What is wrong with a video, or None if every frame of it can be decoded."""
+    from iwin.data.decode import open_video
+    from iwin.errors import VideoError
+
+    try:
+        with open_video(path) as video:
+            first = 0
+            while first < video.num_frames:  # which may shrink on the way
+                video.get_frames(range(first, min(first + _FRAMES, video.num_frames)))
+                first += _FRAMES
+    except VideoError as error:
+        return str(error)
+    return None
+
+
+def _problem_in_its_own_process(path: str) -> str | None:
+    try:
+        with _pool(1) as pool:
+            return pool.submit(problem_of, path).result()
+    except BrokenProcessPool:
+        return f"{path}: the decoder crashes on this file; take it off the list"
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("forkserver"))
