@@ -70,6 +70,27 @@ def test_a_still_clip_has_the_image_models_features(tmp_path: Path) -> None:
     torch.testing.assert_close(features, expected, rtol=0, atol=2e-5)
 
 
+@over_goldens
+def test_absolute_positions_are_left_out_as_the_original_does(golden: Golden, tmp_path: Path) -> None:
+    expected = load_json(golden("model/inflate_nano.json"))["ape_checkpoint_unexpected"]
+    torch.save({"model": image_state(absolute_positions=True)}, tmp_path / "image.pth")
+    report = load_weights(recognizer(), tmp_path / "image.pth")
+    assert set(report.unused) == set(expected)
+
+
+@over_goldens
+def test_what_fails_in_the_original_and_loads_here(golden: Golden, tmp_path: Path) -> None:
+    """The tensors tell what a file holds; the original asks `pretrained2d`, and the file's outermost key."""
+    theirs = load_json(golden("model/inflate_nano.json"))
+    assert theirs["pretrained_without_model_key"].startswith("KeyError")
+    torch.save(image_state(), tmp_path / "image.pth")
+    assert load_weights(recognizer(), tmp_path / "image.pth").layout == "image"
+    assert theirs["pretrained2d_False_with_recognizer_ckpt_loads_backbone"] is False  # it does not even say so
+    torch.save({"state_dict": whole_state()}, tmp_path / "recognizer.pth")
+    report = load_weights(recognizer(num_classes=5), tmp_path / "recognizer.pth")
+    assert not [name for name in report.missing if name.startswith("backbone.")]
+
+
 def test_inflation_divides_by_the_patch_length() -> None:
     projection = torch.randn(4, 3, 2, 2)
     assert torch.equal(inflate(projection, 2).sum(2), projection)
