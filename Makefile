@@ -1,12 +1,13 @@
 # make demo   install, make a small data set, train on it, test, predict: the whole way in a few minutes on a CPU
 # make test   install with the test extras and run the tests
+# make docs   build the documents as a site into site/, every warning an error
 # make check  everything that must hold before a change lands: lint, types, tests, docs, wheel
 # make lock   choose the newest versions that fit pyproject.toml and write them to locks/
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint lock clean
+.PHONY: demo test docs check lint lock clean
 
 demo: .venv/run
 	$(BIN)/python examples/make_demo_data.py demo/data
@@ -16,6 +17,9 @@ demo: .venv/run
 
 test: .venv/test
 	$(BIN)/pytest
+
+docs: .venv/test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: test lint
 	$(BIN)/pytest -m "slow or parity"

@@ -17,7 +17,8 @@ ALLOWED = {
     "engine": {"models", "data", "checkpoint"} | LEAVES,
     "build": {"config", "models", "transforms", "data", "checkpoint", "engine"} | LEAVES,
     "predict": {"build", "models", "data", "checkpoint"} | LEAVES,
-    "cli": {"config", "models", "data", "checkpoint", "engine", "build", "predict"} | LEAVES,
+    "viz": {"build", "models", "data", "checkpoint"} | LEAVES,
+    "cli": {"config", "models", "data", "checkpoint", "engine", "build", "predict", "viz"} | LEAVES,
     "__init__": {"build", "models", "data", "predict"} | LEAVES,
     "__main__": {"cli"},
 }

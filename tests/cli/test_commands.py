@@ -1,90 +1,94 @@
-"""The command as its users run it: real processes on real files."""
+"""The command as its users run it: real files, real output."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from iwin.cli import main
-from tests.runs import write_class_folders
-
-SMALL = ["data.workers_per_gpu=0", "log_config.interval=1", "data.videos_per_gpu=3"]
-
-
-def command(*args: str | Path) -> list[str]:
-    return [sys.executable, "-m", "iwin", *map(str, args)]
-
-
-def iwin(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "120"}
-    return subprocess.run(command(*args), cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """clips/{train,val} of three classes, and a trained run of one epoch in run/."""
-    root = tmp_path_factory.mktemp("cli")
-    write_class_folders(root / "clips" / "train", clips=3)
-    write_class_folders(root / "clips" / "val", clips=2)
-    (root / "clips" / "val" / "class 2" / "broken.mp4").write_bytes(b"not a video")
-    options = [*SMALL, "total_epochs=1"]
-    result = iwin(
-        "train", "iwin_nano_demo", "--data", "clips", "--work-dir", "run", "--cfg-options", *options, cwd=root
-    )
-    assert result.returncode == 0, result.stderr
-    (root / "train.txt").write_text(result.stderr)
-    return root
-
+from iwin.cli.train import data_options, resume_folder
+from iwin.engine.scores import read_scores
+from iwin.errors import CheckpointError
+from tests.commands import SMALL, iwin
 
 # ------------------------------------------------------------------------------------------- the way through
 
 
-def test_training_says_what_it_does_and_leaves_its_files(folder: Path) -> None:
-    said = (folder / "train.txt").read_text()
+def test_training_says_what_it_does_and_leaves_its_files(trained: Path) -> None:
+    said = (trained / "run.txt").read_text()
     assert "3 classes; 9 videos to train on, 7 to validate" in said
     assert "epoch 1/1  3/3" in said
     assert "skipped" in said
     assert "broken.mp4" in said
     assert {"best.safetensors", "last.safetensors", "log.jsonl", "config.py", "state"} <= {
-        path.name for path in (folder / "run").iterdir()
+        path.name for path in (trained / "run").iterdir()
     }
-    modes = [json.loads(line)["mode"] for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    modes = [json.loads(line)["mode"] for line in (trained / "run" / "log.jsonl").read_text().splitlines()]
     assert modes.count("train") == 3
     assert modes.count("val") == 1
 
 
-def test_testing_prints_figures_and_writes_scores(folder: Path) -> None:
-    options = ["--data", "clips/val", "--out", "scores.json", "--cfg-options", *SMALL]
-    metrics = ["--eval", "top_k_accuracy", "mean_class_accuracy"]
-    result = iwin("test", "iwin_nano_demo", "run/best.safetensors", *metrics, *options, cwd=folder)
-    assert result.returncode == 0, result.stderr
-    figures = dict(line.split(": ") for line in result.stdout.splitlines())
-    assert figures.keys() == {"top1_acc", "top5_acc", "mean_class_accuracy", "videos", "listed"}
+def test_testing_prints_figures_and_writes_a_report(trained: Path, tmp_path: Path) -> None:
+    options = ["--data", "clips/val", "--report", tmp_path / "report.json", "--cfg-options", *SMALL]
+    metrics = ["--eval", "top_k_accuracy", "mean_class_accuracy", "--eval-options", "topk=(1,2)"]
+    result = iwin("test", "iwin_nano_demo", "run/best.safetensors", *metrics, *options, cwd=trained)
+    assert result.status == 0, result.err
+    figures = dict(line.split(": ") for line in result.out.splitlines())
+    assert figures.keys() == {"top1_acc", "top2_acc", "mean_class_accuracy", "videos", "listed"}
     assert (figures["videos"], figures["listed"]) == ("6", "7")
-    scores = json.loads((folder / "scores.json").read_text())
-    assert scores["classes"] == ["class 0", "class 1", "class 2"]
-    bad = [video for video in scores["videos"] if video["scores"] is None]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["classes"] == ["class 0", "class 1", "class 2"]
+    bad = [video for video in report["videos"] if video["scores"] is None]
     assert [Path(video["path"]).name for video in bad] == ["broken.mp4"]
     hits = [
         video["label"] == max(range(3), key=video["scores"].__getitem__)
-        for video in scores["videos"]
+        for video in report["videos"]
         if video["scores"]
     ]
     assert float(figures["top1_acc"]) == pytest.approx(sum(hits) / len(hits), abs=1e-4)
 
 
-def test_prediction_needs_nothing_but_the_checkpoint(folder: Path) -> None:
+def test_upstreams_options_of_testing_are_taken(trained: Path, tmp_path: Path) -> None:
+    upstream = ["--gpu-collect", "--tmpdir", "somewhere", "--fuse-conv-bn", "--launcher", "none", "--local_rank", "0"]
+    options = ["--average-clips", "score", "--out", tmp_path / "scores.pkl", "--data", "clips/val"]
+    result = iwin(
+        "test", "iwin_nano_demo", "run/best.safetensors", *upstream, *options, "--cfg-options", *SMALL, cwd=trained
+    )
+    assert result.status == 0, result.err
+    notes = [line for line in result.err.splitlines() if line.startswith("note: --")]
+    assert [note.split()[1] for note in notes] == ["--fuse-conv-bn", "--gpu-collect", "--tmpdir"]
+    rows = read_scores(tmp_path / "scores.pkl")
+    assert rows.shape == (7, 3)
+    assert np.flatnonzero(np.isnan(rows).any(axis=1)).tolist() == [6]  # broken.mp4 is the last of the last class
+    assert rows[:6].min() < 0  # logits, no probabilities
+
+
+def test_the_weights_of_a_run_are_tested_at_its_end(trained: Path, tmp_path: Path) -> None:
+    options = ["--data", "clips", "--work-dir", tmp_path / "run", "--test-last", "--test-best", "--gpus", "1"]
+    result = iwin("train", "iwin_nano_demo", *options, "--cfg-options", *SMALL, "total_epochs=1", cwd=trained)
+    assert result.status == 0, result.err
+    titles = [line for line in result.out.splitlines() if line.startswith("test of ")]
+    assert [Path(title).name for title in titles] == ["last.safetensors", "best.safetensors"]
+    assert result.out.count("videos: 6\nlisted: 7\n") == 2
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["checkpoint"] for record in records if record["mode"] == "test"] == ["last", "best"]
+    assert np.array_equal(
+        read_scores(tmp_path / "run" / "last_pred.pkl"), read_scores(tmp_path / "run" / "best_pred.pkl"), equal_nan=True
+    )
+
+
+def test_prediction_needs_nothing_but_the_checkpoint(trained: Path) -> None:
     videos = ["clips/val/class 0/0.mp4", "clips/val/class 2/broken.mp4", "clips/val/class 1/1.mp4"]
-    result = iwin("predict", *videos, "--checkpoint", "run/best.safetensors", "--json", cwd=folder)
-    assert result.returncode == 1
-    assert result.stderr.count("\n") == 1
-    assert "broken.mp4" in result.stderr
-    predictions = [json.loads(line) for line in result.stdout.splitlines()]
+    result = iwin("predict", *videos, "--checkpoint", "run/best.safetensors", "--json", cwd=trained)
+    assert result.status == 1
+    assert result.err.count("\n") == 1
+    assert "broken.mp4" in result.err
+    predictions = [json.loads(line) for line in result.out.splitlines()]
     assert [prediction["path"] for prediction in predictions] == [videos[0], videos[2]]
     for prediction in predictions:
         assert set(prediction["classes"]) == {"class 0", "class 1", "class 2"}
@@ -92,22 +96,21 @@ def test_prediction_needs_nothing_but_the_checkpoint(folder: Path) -> None:
         assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
 
 
-def test_prediction_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    video = str(folder / "clips/val/class 0/0.mp4")
-    assert main(["predict", video, "--checkpoint", str(folder / "run/best.safetensors"), "--topk", "2"]) == 0
-    printed = capsys.readouterr().out
-    lines = printed.splitlines()
+def test_prediction_prints_a_table(trained: Path) -> None:
+    video = "clips/val/class 0/0.mp4"
+    result = iwin("predict", video, "--checkpoint", "run/best.safetensors", "--topk", "2", cwd=trained)
+    assert result.status == 0
+    lines = result.out.splitlines()
     assert lines[0] == f"{video}  (mean of 6 views)"
     assert sum(f"class {label}" in line for line in lines[1:] for label in range(3)) == 2
 
 
 @pytest.mark.slow
-def test_a_terminated_run_goes_on_to_its_end(folder: Path) -> None:
-    options = ["--data", "clips", "--work-dir", "stopped", "--cfg-options", *SMALL, "total_epochs=3"]
-    process = subprocess.Popen(
-        command("train", "iwin_nano_demo", *options), cwd=folder, stderr=subprocess.PIPE, text=True
-    )
-    log = folder / "stopped" / "log.jsonl"
+def test_a_terminated_run_goes_on_to_its_end(trained: Path, tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "iwin", "train", "iwin_nano_demo", "--data", str(trained / "clips")]
+    options = ["--work-dir", "stopped", "--cfg-options", *SMALL, "total_epochs=3"]
+    process = subprocess.Popen([*run, *options], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "stopped" / "log.jsonl"
     while not (log.exists() and '"train"' in log.read_text()):
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.1)
@@ -115,10 +118,38 @@ def test_a_terminated_run_goes_on_to_its_end(folder: Path) -> None:
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "--resume-from stopped" in said
-    resumed = iwin("train", "iwin_nano_demo", "--resume-from", "stopped", *options, cwd=folder)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resumed from stopped" in resumed.stderr
-    assert (folder / "stopped" / "epoch_3.safetensors").exists()
+    resumed = iwin(*run[3:], "--resume-from", "stopped/last.safetensors", *options, cwd=tmp_path)
+    assert resumed.status == 0, resumed.err
+    assert "resumed from stopped" in resumed.err
+    assert (tmp_path / "stopped" / "epoch_3.safetensors").exists()
+
+
+# ------------------------------------------------------------------------------------------- resuming
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path) -> Path:
+    """A work directory after three epochs, the second the best, as far as resuming looks at it."""
+    state = tmp_path / "run" / "state"
+    state.mkdir(parents=True)
+    (state / "progress.json").write_text(json.dumps({"epoch": 3, "batch": 0, "best": 0.5, "best_epoch": 2}))
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["", "latest.pth", "last.safetensors", "epoch_3.pth", "epoch_3.safetensors"])
+def test_the_state_is_found_beside_a_checkpoint(work_dir: Path, name: str) -> None:
+    assert Path(resume_folder(str(work_dir / name))) == work_dir
+
+
+@pytest.mark.parametrize("name", ["epoch_2.safetensors", "best.safetensors"])
+def test_the_state_of_another_epoch_is_not_taken_for_a_checkpoints(work_dir: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"is of epoch 2, but the training state beside it is of epoch 3"):
+        resume_folder(str(work_dir / name))
+
+
+def test_a_checkpoint_without_state_cannot_be_gone_on_from(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no training state beside it .* load_from=.*upstream\.pth"):
+        resume_folder(str(tmp_path / "upstream.pth"))
 
 
 # ------------------------------------------------------------------------------------------- looking
@@ -150,7 +181,18 @@ def test_config_show_prints_a_config_that_can_be_read_again(tmp_path: Path, caps
         (["train", "nowhere.py"], "nowhere.py"),
         (["train", "iwin_nano_demo", "--cfg-options", "optimizer.lrr=1"], "lrr"),
         (["train", "iwin_nano_demo", "--data", "nowhere"], "nowhere"),
+        (["train", "iwin_nano_demo", "--resume-from", "nowhere.pth"], "load_from=nowhere.pth"),
+        (["train", "iwin_nano_demo", "--test-best", "--no-validate"], "--test-best"),
+        (["train", "iwin_nano_demo", "--gpus", "2"], "tools/dist_train.sh CONFIG 2"),
+        (["train", "iwin_nano_demo", "--launcher", "slurm"], "SLURM_"),
+        (["train", "iwin_nano_demo", "--launcher", "pytorch"], "torchrun"),
         (["test", "iwin_nano_demo", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["test", "iwin_nano_demo", "x.pth", "--eval", "top_k_acuracy"], "did you mean 'top_k_accuracy'"),
+        (["test", "iwin_nano_demo", "x.pth", "--eval", "mean_average_precision"], "multi_class"),
+        (["test", "iwin_nano_demo", "x.pth", "--eval-options", "topkk=3"], "did you mean 'topk'"),
+        (["test", "iwin_nano_demo", "x.pth", "--out", "x.csv"], ".pkl, .yaml or .json"),
+        (["test", "iwin_nano_demo", "x.pth", "--report", "/dev/null/x.json"], "/dev/null is no folder"),
+        (["test", "iwin_nano_demo", "x.pth", "--onnx"], "--onnx"),
         (["predict", "a.mp4", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (["predict", "a.mp4", "--checkpoint", "x", "--cfg-options", "a=1"], "--config"),
     ],
@@ -166,3 +208,12 @@ def test_bad_input_gets_a_sentence_and_a_status(
     assert hint in printed.err
     assert "Traceback" not in printed.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_beside_the_videos_can_be_named_by_their_folder(tmp_path: Path) -> None:
+    assert data_options(str(tmp_path))[:2] == ["data.train.ann_file=None", f"data.train.data_prefix={tmp_path}/train"]
+    (tmp_path / "train.txt").touch()
+    assert data_options(str(tmp_path))[:2] == [
+        f"data.train.ann_file={tmp_path}/train.txt",
+        f"data.train.data_prefix={tmp_path}",
+    ]

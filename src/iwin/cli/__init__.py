@@ -4,16 +4,17 @@ PyTorch is imported inside `run` only, so that `iwin --help` answers at once.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import iwin
-from iwin.cli import config, convert, flops, predict, test, train
+from iwin.cli import config, convert, flops, predict, test, tools, train
 from iwin.cli.launch import let_the_first_speak
 from iwin.errors import IwinError
 
-VERBS = (train, test, predict, convert, flops, config)
+VERBS = (train, test, predict, convert, flops, config, tools)
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 for an error that the user can mend, 130 when interrupted."""
     args = build_parser().parse_args(argv)
+    # PyTorch's threads wait for each other spinning, which starves the decoders that they share the cores with. It is
+    # read when PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return args.run(args)
     except IwinError as error:

@@ -67,6 +67,13 @@ def metric_options(args: argparse.Namespace) -> list[str]:
     return [*chosen, *(f"evaluation.{option}" for option in args.eval_options)]
 
 
+def split_options(split: str, path: Path) -> list[str]:
+    """The config options that point a split at a folder of class folders, or at a list file with paths beside it."""
+    if path.suffix in (".txt", ".csv"):
+        return [f"data.{split}.ann_file={path}", f"data.{split}.data_prefix={path.parent}"]
+    return [f"data.{split}.ann_file=None", f"data.{split}.data_prefix={path}"]
+
+
 def check_metrics(config: "RunConfig") -> None:
     """Refuse figures that the test split cannot have, before it is scored.
 

@@ -12,7 +12,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     show = actions.add_parser("show", help="print the config with its bases and options resolved, checked")
     show.add_argument("config", metavar="CONFIG", help="a config file, or the name of one that comes with iwin")
-    add_config_options(show)
+    add_config_options(show, "--options")
     show.set_defaults(run=run)
 
 

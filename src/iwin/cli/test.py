@@ -1,6 +1,7 @@
 """`iwin test`: score a test split with many views a video."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iwin.cli.common import (
@@ -14,13 +15,12 @@ from iwin.cli.common import (
     metric_options,
     output_file,
     print_figures,
+    split_options,
 )
 from iwin.cli.launch import add_launch_options, join_processes
 from iwin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from accelerate import Accelerator
 
     from iwin.build import Trained
@@ -40,14 +40,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Declare the verb."""
     parser = verbs.add_parser("test", help="score a test split", description="Test a recogniser.")
     parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of one that comes with iwin")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights: .safetensors or the authors' .pth")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights: a file, URL or Hub id")
     add_metric_options(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="write a list with the scores of each video, as upstream does: .pkl, .yaml, .json"
     )
     parser.add_argument("--report", metavar="FILE", help="write figures, classes, paths, labels and scores: .json")
     parser.add_argument("--average-clips", choices=["prob", "score"], help="mean of the views' softmax or logits")
-    parser.add_argument("--data", metavar="DIR", help="folder of class folders to test on, overrules the config")
+    parser.add_argument(
+        "--data", metavar="PATH", help="folder of class folders or list file to test on; overrules the config"
+    )
     add_device_options(parser)
     add_config_options(parser)
     add_launch_options(parser)
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     from iwin.engine.log import RunLog
     from iwin.engine.scores import write_scores
 
-    data = [f"data.test.data_prefix={args.data}", "data.test.ann_file=None"] if args.data else []
+    data = split_options("test", Path(args.data)) if args.data else []
     config, notes = load_run_config(args.config, [*data, *args.cfg_options, *metric_options(args)])
     if args.average_clips:
         test = config.test.model_copy(update={"average_clips": args.average_clips})
@@ -113,7 +115,7 @@ def test_split(
     return evaluation.annotations, scores, figures
 
 
-def write_report(path: "Path", annotations: "Annotations", scores: "Scores", figures: "dict[str, float]") -> None:
+def write_report(path: Path, annotations: "Annotations", scores: "Scores", figures: "dict[str, float]") -> None:
     """Write {"figures": …, "classes": …, "videos": [{"path", "label", "scores"}]}; scores of bad videos are null."""
     from iwin.checkpoint.io import save_json
 

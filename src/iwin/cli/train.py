@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwin.cli.common import add_config_options, add_device_options, check_metrics, console, print_figures
+from iwin.cli.common import add_config_options, add_device_options, check_metrics, console, print_figures, split_options
 from iwin.cli.launch import add_launch_options, choose_gpu, join_processes
 from iwin.cli.test import test_split
 from iwin.errors import CheckpointError, ConfigError
@@ -32,7 +32,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--resume-from", metavar="DIR", help="work directory, or a checkpoint in it, to go on from where it stopped"
     )
-    parser.add_argument("--data", metavar="DIR", help="folder with train/ and val/ class folders, overrules the config")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder with train/ and val/ of class folders, or lists train.txt and val.txt; overrules the config",
+    )
     parser.add_argument(
         "--validate",
         action=argparse.BooleanOptionalAction,
@@ -105,15 +109,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def data_options(folder: str | None) -> list[str]:
-    """The config options that point a run at a folder of train/ and val/ class folders."""
+    """The config options that point a run at a folder: train/ and val/ of class folders, or train.txt and val.txt."""
     if folder is None:
         return []
-    splits = {"train": "train", "val": "val", "test": "val"}
-    return [
-        option
-        for split, name in splits.items()
-        for option in (f"data.{split}.data_prefix={folder}/{name}", f"data.{split}.ann_file=None")
-    ]
+    options = []
+    for split, name in {"train": "train", "val": "val", "test": "val"}.items():
+        list_file = Path(folder, f"{name}.txt")
+        options += split_options(split, list_file if list_file.is_file() else Path(folder, name))
+    return options
 
 
 def with_arguments(config: "RunConfig", args: argparse.Namespace) -> "RunConfig":

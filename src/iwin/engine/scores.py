@@ -1,6 +1,6 @@
-"""Score files in upstream's form: a list with one array of class scores (or features) a video, in the order of the annotations.
+"""Score files in upstream's form: a list with one array of scores a video, in the order of the annotations.
 
-`.pkl` holds numpy arrays, `.npy` one array, `.yaml` and `.json` lists of numbers. A video that could not be decoded
+Features of videos take the same form. `.pkl` holds numpy arrays, `.npy` one array, `.yaml` and `.json` lists of numbers. A video that could not be decoded
 has NaN for scores in `.pkl` and `.npy`, null in the others.
 """
 

@@ -1,4 +1,4 @@
-"""`iwin tool`: what stands under upstream's tools/ beside training and testing; one file a tool, by upstream's names."""
+"""`iwin tool`: what else stands under upstream's tools/; one file a tool, by upstream's names."""
 
 import argparse
 

@@ -14,7 +14,7 @@ IDLE = {"decoder": "PyAV decodes"}
 _AT_ONCE = 64
 """Videos a process that are given out before their results are awaited."""
 
-_FRAMES = 32
+_FRAMES = 16
 """Frames that are held in memory at once."""
 
 
@@ -68,18 +68,22 @@ def run(args: argparse.Namespace) -> int:
 def problems(paths: Sequence[str], *, processes: int) -> Iterator[tuple[str, str | None]]:
     """Each path with what is wrong with it, or None."""
     if processes == 1:
-        for path in paths:
-            yield path, problem_of(path)
+        yield from ((path, problem_of(path)) for path in paths)
         return
-    size = processes * _AT_ONCE
-    for start in range(0, len(paths), size):
-        part = paths[start : start + size]
-        try:
-            with _pool(min(processes, len(part))) as pool:
-                results = list(pool.map(problem_of, part))
-        except BrokenProcessPool:  # a file can make FFmpeg crash: find out which
-            results = [_problem_in_its_own_process(path) for path in part]
-        yield from zip(part, results, strict=True)
+    pool = _pool(processes)
+    try:
+        for start in range(0, len(paths), processes * _AT_ONCE):
+            part = paths[start : start + processes * _AT_ONCE]
+            done = 0
+            try:
+                for problem in pool.map(problem_of, part):
+                    yield part[done], problem
+                    done += 1
+            except BrokenProcessPool:  # a file can make FFmpeg crash: find out which
+                yield from ((path, _problem_in_a_process(path)) for path in part[done:])
+                pool = _pool(processes)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def problem_of(path: str) -> str | None:
@@ -98,7 +102,7 @@ def problem_of(path: str) -> str | None:
     return None
 
 
-def _problem_in_its_own_process(path: str) -> str | None:
+def _problem_in_a_process(path: str) -> str | None:
     try:
         with _pool(1) as pool:
             return pool.submit(problem_of, path).result()
@@ -107,4 +111,6 @@ def _problem_in_its_own_process(path: str) -> str | None:
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("forkserver"))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["iwin.data.decode"])
+    return ProcessPoolExecutor(processes, mp_context=context)

@@ -1,0 +1,8 @@
+"""`iwin flops` at upstream's path."""
+
+import sys
+
+from iwin.cli import main
+
+if __name__ == "__main__":  # decoder processes import this file
+    sys.exit(main(["flops", *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""`iwin tool report_accuracy` at upstream's path."""
+
+import sys
+
+from iwin.cli import main
+
+if __name__ == "__main__":  # decoder processes import this file
+    sys.exit(main(["tool", "report_accuracy", *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""`iwin tool build_file_list` at upstream's path."""
+
+import sys
+
+from iwin.cli import main
+
+if __name__ == "__main__":  # decoder processes import this file
+    sys.exit(main(["tool", "build_file_list", *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""`iwin tool clip_feature_extraction` at upstream's path."""
+
+import sys
+
+from iwin.cli import main
+
+if __name__ == "__main__":  # decoder processes import this file
+    sys.exit(main(["tool", "clip_feature_extraction", *sys.argv[1:]]))
