@@ -9,7 +9,7 @@ from iwin.errors import ModelError
 from iwin.models.flops import model_cost
 from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
 from iwin.models.zoo import build_named
-from tests.goldens import assert_golden, fill_by_rule, load_json, load_npz, rule_input
+from tests.goldens import assert_golden, fill_by_rule, full_golden, load_json, load_npz, rule_input
 from tests.sources import Golden, over_goldens
 
 
@@ -186,9 +186,8 @@ def test_image_models_give_the_original_outputs(golden: Golden, case: str) -> No
 
 
 @pytest.mark.parity
-@over_goldens
-def test_image_models_have_the_original_keys(golden: Golden) -> None:
-    description = load_json(golden("model/cls2d_keys.json"))
+def test_image_models_have_the_original_keys() -> None:
+    description = load_json(full_golden("model/cls2d_keys.json"))
     for name, config in description["configs"].items():
         with torch.device("meta"):
             model = IwinImageClassifier(

@@ -16,7 +16,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Declare the verb."""
     parser = verbs.add_parser("predict", help="classify video files", description="Classify video files.")
     parser.add_argument("videos", metavar="VIDEO", nargs="+", help="video files")
-    parser.add_argument("--checkpoint", required=True, metavar="SOURCE", help="weights of a trained recogniser: a file, URL or Hub id")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="SOURCE", help="weights of a trained recogniser: a file, URL or Hub id"
+    )
     parser.add_argument("--config", metavar="CONFIG", help="config of a checkpoint that carries none")
     parser.add_argument("--topk", type=int, default=5, metavar="K", help="classes shown for each video (default 5)")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each video instead of a table")

@@ -37,7 +37,7 @@ def add_parser(tools: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "source", metavar="SRC_FOLDER", help="class folders, train/ and val/ with class folders, or a list to divide"
     )
-    parser.add_argument("out", metavar="OUT", help="folder for the lists")
+    parser.add_argument("out", metavar="OUT", nargs="?", help="folder for the lists (default: the source's)")
     parser.add_argument("--val-share", type=float, default=0.2, metavar="P", help="of every class (default 0.2)")
     parser.add_argument("--subset", choices=SUBSETS, help="all videos belong to this list; nothing is divided")
     parser.add_argument("--seed", type=int, default=0, help="seed of the division and of --shuffle (default 0)")
@@ -62,24 +62,32 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--val-share {args.val_share}: is a share of the videos from 0 to below 1")
     for note in idle_options(args, IDLE):
         print(f"note: {note}", file=sys.stderr)
-    source, out, name = Path(args.source), Path(args.out), "{}.txt"
-    if not source.exists() and out.exists():
-        dataset, source = args.source, out
-        out, name = Path(args.out_root_path) / dataset, f"{dataset}_{{}}_list_videos.txt"
+    source, out, name = places(args)
     lists, classes = read_source(source)
     if args.subset:
         lists = {args.subset: [entry for entries in lists.values() for entry in entries]}
     elif list(lists) == [""]:
         lists = divide(lists[""], val_share=args.val_share, seed=args.seed)
-    for subset, entries in lists.items():
-        write_list(out / name.format(subset), entries, classes, seed=args.seed if args.shuffle else None)
+    paths = {subset: out / name.format(subset) for subset in lists}
+    if source.resolve() in (path.resolve() for path in paths.values()):
+        raise DataError(f"{source} would be overwritten by a part of itself; name another folder for the lists")
+    for subset, path in paths.items():
+        write_list(path, lists[subset], classes, seed=args.seed if args.shuffle else None)
     if classes:
         write(out / "classes.txt", "".join(f"{name}\n" for name in classes))
-    if source.is_dir():
-        print(
-            f"paths in them are relative to {source}: set data.<split>.data_prefix to it, data.<split>.ann_file to a list"
-        )
+    if source.is_dir() and out.samefile(source) and {"train", "val"} <= paths.keys():
+        print(f"to train on them: iwin train CONFIG --data {out}")
+    elif source.is_dir():
+        print(f"their paths are relative to {source}: data.<split>.data_prefix={source} data.<split>.ann_file=<list>")
     return 0
+
+
+def places(args: argparse.Namespace) -> tuple[Path, Path, str]:
+    """The source, the folder for the lists, and what they are called there."""
+    first, second = Path(args.source), Path(args.out) if args.out else None
+    if second is not None and second.exists() and not first.exists():  # upstream's DATASET SRC_FOLDER
+        return second, Path(args.out_root_path) / args.source, f"{args.source}_{{}}_list_videos.txt"
+    return first, second or (first if first.is_dir() else first.parent), "{}.txt"
 
 
 # ---------------------------------------------------------------------------------------------- reading

@@ -3,7 +3,7 @@
 import argparse
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         log.say(f"note: {note}")
     paths = list(dict.fromkeys(str(sample.path) for sample in build_annotations(split, name=args.split).samples))
     bad = []
-    checked = problems(paths, processes=processes)
+    checked = problems(paths, processes=processes, check=problem_of)
     for path, problem in progress(checked, console=log.console, title="checking", total=len(paths)):
         if problem is not None:
             bad.append(path)
@@ -65,10 +65,18 @@ def run(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def problems(paths: Sequence[str], *, processes: int) -> Iterator[tuple[str, str | None]]:
-    """Each path with what is wrong with it, or None."""
+def problems(
+    paths: Sequence[str], *, processes: int, check: Callable[[str], str | None]
+) -> Iterator[tuple[str, str | None]]:
+    """Each path with what is wrong with it, or None, as `check` says.
+
+    Args:
+        paths: the videos.
+        processes: how many are checked at the same time; one is checked in this process.
+        check: a function that processes can import.
+    """
     if processes == 1:
-        yield from ((path, problem_of(path)) for path in paths)
+        yield from ((path, check(path)) for path in paths)
         return
     pool = _pool(processes)
     try:
@@ -76,11 +84,11 @@ def problems(paths: Sequence[str], *, processes: int) -> Iterator[tuple[str, str
             part = paths[start : start + processes * _AT_ONCE]
             done = 0
             try:
-                for problem in pool.map(problem_of, part):
+                for problem in pool.map(check, part):
                     yield part[done], problem
                     done += 1
             except BrokenProcessPool:  # a file can make FFmpeg crash: find out which
-                yield from ((path, _problem_in_a_process(path)) for path in part[done:])
+                yield from ((path, _in_a_process(check, path)) for path in part[done:])
                 pool = _pool(processes)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -102,10 +110,10 @@ def problem_of(path: str) -> str | None:
     return None
 
 
-def _problem_in_a_process(path: str) -> str | None:
+def _in_a_process(check: Callable[[str], str | None], path: str) -> str | None:
     try:
         with _pool(1) as pool:
-            return pool.submit(problem_of, path).result()
+            return pool.submit(check, path).result()
     except BrokenProcessPool:
         return f"{path}: the decoder crashes on this file; take it off the list"
 
