@@ -21,7 +21,7 @@ test: .venv/test
 docs: .venv/test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-check: test lint
+check: test lint docs
 	$(BIN)/pytest -m "slow or parity"
 	PYTHON=$(PYTHON) bash tests/check_wheel.sh
 
@@ -42,7 +42,7 @@ clean:
 	rm -rf .venv demo dist site work_dirs
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"iwin needs Python 3.11 or newer, $(PYTHON) is {v.major}.{v.minor}; name another one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"iwin needs Python 3.11 or newer, $(PYTHON) is {v.major}.{v.minor}; name another one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 
 # The stamp of an environment is newer than its lock and the package's metadata, or it is made again.

@@ -19,7 +19,7 @@ class Meter:
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         # Sums of the loss, top-1 hits, top-5 hits and clips.
-        self._sums = torch.zeros(4, device=accelerator.device, dtype=torch.float64)
+        self._sums = torch.zeros(4, device=accelerator.device)
         self._waited = 0.0
         self._batches = 0
         self._step: dict[str, float] = {}
@@ -33,7 +33,7 @@ class Meter:
         """Count a batch: its mean loss, logits (B, K) and labels (B,)."""
         hits = logits.detach().topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
         counts = [loss.detach() * len(labels), hits[:, 0].sum(), hits.sum(), labels.new_tensor(len(labels))]
-        self._sums += torch.stack([count.double() for count in counts])
+        self._sums += torch.stack([count.float() for count in counts])
         self._batches += 1
 
     def stepped(self, *, lr: float, grad_norm: float) -> None:

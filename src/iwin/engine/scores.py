@@ -1,7 +1,7 @@
 """Score files in upstream's form: a list with one array of scores a video, in the order of the annotations.
 
-Features of videos take the same form. `.pkl` holds numpy arrays, `.npy` one array, `.yaml` and `.json` lists of numbers. A video that could not be decoded
-has NaN for scores in `.pkl` and `.npy`, null in the others.
+Features of videos take the same form. `.pkl` holds numpy arrays, `.npy` one array, `.yaml` and `.json` lists of
+numbers. A video that could not be decoded has NaN for scores in `.pkl` and `.npy`, null in the others.
 """
 
 import io
