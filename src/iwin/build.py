@@ -22,7 +22,7 @@ from iwin.checkpoint.source import open_weights, shown
 from iwin.config import load_run_config, schema
 from iwin.data.annotations import Annotations, read_class_folders, read_list
 from iwin.data.datasets import VideoDataset
-from iwin.data.loader import EpochBatches, ShardBatches, make_loader
+from iwin.data.loader import BatchLoader, EpochBatches, ShardBatches, make_loader
 from iwin.data.sampling import FrameSampler
 from iwin.engine.evaluate import Evaluation
 from iwin.engine.log import RunLog
@@ -206,7 +206,7 @@ def build_training(
     model.to(accelerator.device)
     optimizer = _build_optimizer(config.optim, model)
     prepared, optimizer = accelerator.prepare(model, optimizer)
-    loader, batches = _training_loader(config, annotations, accelerator)
+    loader, batches = training_loader(config, annotations, accelerator)
     if config.blending is not None and batches.batch_size == 1:
         log.warn(
             "mixing videos (train_cfg.blending) has no effect: one goes through the model at a time; raise "
@@ -310,9 +310,10 @@ def _build_optimizer(settings: schema.OptimSettings, model: IwinRecognizer) -> t
     )
 
 
-def _training_loader(
+def training_loader(
     config: schema.RunConfig, annotations: Annotations, accelerator: Accelerator
-) -> tuple[Any, EpochBatches]:
+) -> tuple[BatchLoader, EpochBatches]:
+    """This process's batches of the training split, and their order."""
     split = config.data.train
     assert split is not None
     dataset = VideoDataset(
