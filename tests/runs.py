@@ -56,7 +56,7 @@ def tiny_config(data: Path, **changes: Any) -> RunConfig:
 def tiny_training(config: RunConfig, work_dir: Path) -> Training:
     """The run's objects, the model's fresh weights drawn from the config's seed; output is thrown away."""
     torch.manual_seed(config.seed)
-    accelerator = build_accelerator(config, cpu=True)
+    accelerator = build_accelerator(config, cpu=True, track_in=work_dir)
     log = RunLog(work_dir / "log.jsonl", Console(file=io.StringIO()))
     return build_training(config, accelerator=accelerator, log=log, work_dir=work_dir, config_text="")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.tracking import get_available_trackers
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -165,7 +166,9 @@ def build_evaluation(
 # ---------------------------------------------------------------------------------------------- training
 
 
-def build_accelerator(config: schema.RunConfig, *, precision: str | None = None, cpu: bool = False) -> Accelerator:
+def build_accelerator(
+    config: schema.RunConfig, *, precision: str | None = None, cpu: bool = False, track_in: Path | None = None
+) -> Accelerator:
     """Devices, processes and precision.
 
     Args:
@@ -173,7 +176,18 @@ def build_accelerator(config: schema.RunConfig, *, precision: str | None = None,
             precision unless `precision` says otherwise: few are faster in bf16.
         precision: "bf16", "fp16" or "no"; overrules the config.
         cpu: stay on the CPU even where there is a GPU.
+        track_in: folder for the files of the config's experiment trackers; None runs without trackers.
+
+    Raises:
+        ConfigError: if a tracker is not installed.
     """
+    trackers = list(config.trackers) if track_in is not None else []
+    missing = set(trackers) - {tracker.value for tracker in get_available_trackers()}
+    if missing:
+        raise ConfigError(
+            f"log_config.hooks: the tracker {min(missing)} is not installed; `pip install {min(missing)}`, or leave its "
+            "hook out"
+        )
     if precision is None:
         precision = "no"
         if config.optim.mixed_precision and torch.cuda.is_available() and not cpu:
@@ -183,7 +197,12 @@ def build_accelerator(config: schema.RunConfig, *, precision: str | None = None,
     ):
         cpu = True  # Accelerate would let each of several processes run alone where none has a GPU of its own
     ddp = DistributedDataParallelKwargs(find_unused_parameters=config.find_unused_parameters)
-    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[ddp])
+    accelerator = Accelerator(
+        mixed_precision=precision, cpu=cpu, kwargs_handlers=[ddp], log_with=trackers or None, project_dir=track_in
+    )
+    if track_in is not None and trackers:
+        accelerator.init_trackers(track_in.name)
+    return accelerator
 
 
 def build_training(

@@ -377,6 +377,7 @@ def test_an_option_on_a_variable_is_said_to_change_nothing() -> None:
         ({"workflow": [("train", 1), ("val", 1)]}, "workflow"),
         ({"data": {"train": "dataset"}}, "no optimizer and no lr_config: training would use our defaults"),
         ({"data": {"val": "dataset"}}, "data.val samples its clips at random"),
+        ({"model": SMALLEST["model"] | {"test_cfg": {"average_clips": None}}}, "a video has one score"),
     ],
 )
 def test_remarks(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -13,7 +13,7 @@ from iwin.checkpoint.io import read_weights
 from iwin.config.schema import RunConfig
 from iwin.engine.state import load_state
 from iwin.engine.train import MAX_NONFINITE, Training, TrainingStopped, train
-from iwin.errors import CheckpointError, IwinError
+from iwin.errors import CheckpointError, ConfigError, IwinError
 from tests.runs import tiny_config, tiny_training
 
 
@@ -64,6 +64,25 @@ def test_a_run_leaves_checkpoints_state_and_log(class_folders: Path, tmp_path: P
     assert {"top1_acc", "top5_acc", "mean_class_accuracy"} <= first.keys()
     assert (second["videos"], second["listed"]) == (9, 9)
     assert progress.best == max(first["top1_acc"], second["top1_acc"])
+
+
+def test_trackers_see_what_the_log_holds(class_folders: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tiny_training(tiny_config(class_folders, trackers=("tensorboard",)), tmp_path)
+    train(run)
+    run.accelerator.end_training()
+    (events,) = tmp_path.rglob("events.out.tfevents.*")
+    seen = EventAccumulator(str(events)).Reload()
+    losses = [(event.step, event.value) for event in seen.Scalars("train/loss")]
+    logged = [record["loss"] for record in records(tmp_path, "train")]
+    assert losses == [(step, pytest.approx(loss)) for step, loss in zip((2, 3, 5, 6), logged, strict=True)]
+    assert len(seen.Scalars("val/top1_acc")) == 2
+
+
+def test_a_tracker_that_is_not_installed_is_refused(class_folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tracker comet_ml is not installed"):
+        tiny_training(tiny_config(class_folders, trackers=("comet_ml",)), tmp_path)
 
 
 def test_a_checkpoint_carries_model_config_and_classes(class_folders: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     tests = weights_to_test(config, last=args.test_last, best=args.test_best)
     work_dir = Path(args.work_dir or config.work_dir or Path("work_dirs") / Path(args.config).stem)
 
-    accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu)
+    accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu, track_in=work_dir)
     log = RunLog(work_dir / "log.jsonl" if accelerator.is_main_process else None, console(accelerator))
     for note in [*notes, *gpu_notes]:
         log.say(f"note: {note}")

@@ -168,6 +168,7 @@ def train_epoch(run: Training, state: Progress) -> None:
         if (index + 1) % run.log_interval == 0 or index + 1 == len(run.batches):
             record = meter.read()
             run.log.record("train", epoch=state.epoch + 1, iter=index + 1, **record)
+            track(run, "train", record, iteration=state.epoch * len(run.batches) + index + 1)
             run.log.say(f"{title}  {index + 1}/{len(run.batches)}  {describe(record)}")
         if steps_now:
             stop_if_requested(run, state)
@@ -217,6 +218,7 @@ def validate(run: Training, state: Progress) -> bool:
     scores, result = evaluate(run.recognizer, run.validation, accelerator=run.accelerator, log=run.log)
     report_bad(run.log, scores.bad)
     run.log.record("val", epoch=state.epoch, **result)
+    track(run, "val", result, iteration=state.epoch * len(run.batches))
     run.log.say(f"epoch {state.epoch}/{run.epochs}  validation  {describe(result)}")
     if run.best_score is None:
         return False
@@ -233,6 +235,11 @@ def save(run: Training, state: Progress, *, is_best: bool) -> None:
     if run.accelerator.is_main_process:
         path = run.work_dir.save_epoch(run.recognizer, state.epoch, metadata=run.metadata, is_best=is_best)
         run.log.say(f"saved {path}" + (" (best so far)" if is_best else ""))
+
+
+def track(run: Training, mode: str, record: Mapping[str, float], *, iteration: int) -> None:
+    """Send a record to the run's experiment trackers, if it has any."""
+    run.accelerator.log({f"{mode}/{name}": value for name, value in record.items()}, step=iteration)
 
 
 def report_bad(log: RunLog, bad: tuple[BadVideo, ...]) -> None:

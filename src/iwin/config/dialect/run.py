@@ -110,6 +110,8 @@ class Run(Words):
             yield "model.cls_head.label_smooth_eps smooths labels here; upstream ignores it unless multi_class=True"
         if self.workflow != (("train", 1),):
             yield f"workflow {self.workflow} has no effect here: evaluation.interval decides when to validate"
+        if self.model.test_cfg and self.model.test_cfg.average_clips is None:
+            yield "model.test_cfg.average_clips=None: a video has one score, the mean of its views' softmax ('prob')"
         batch, used = self.data.videos_per_gpu, self.micro_batch * self.optimizer_config.accumulation
         if used < batch and not self.data.train_dataloader.videos_per_gpu:
             parts = self.optimizer_config.accumulation
