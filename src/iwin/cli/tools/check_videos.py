@@ -88,7 +88,7 @@ def problems(
                     yield part[done], problem
                     done += 1
             except BrokenProcessPool:  # a file can make FFmpeg crash: find out which
-                yield from ((path, _in_a_process(check, path)) for path in part[done:])
+                yield from _one_by_one(part[done:], check)
                 pool = _pool(processes)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -110,12 +110,17 @@ def problem_of(path: str) -> str | None:
     return None
 
 
-def _in_a_process(check: Callable[[str], str | None], path: str) -> str | None:
+def _one_by_one(paths: Sequence[str], check: Callable[[str], str | None]) -> Iterator[tuple[str, str | None]]:
+    pool = _pool(1)
     try:
-        with _pool(1) as pool:
-            return pool.submit(check, path).result()
-    except BrokenProcessPool:
-        return f"{path}: the decoder crashes on this file; take it off the list"
+        for path in paths:
+            try:
+                yield path, pool.submit(check, path).result()
+            except BrokenProcessPool:
+                yield path, f"{path}: the decoder crashes on this file; take it off the list"
+                pool = _pool(1)
+    finally:
+        pool.shutdown()
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
