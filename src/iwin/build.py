@@ -185,8 +185,8 @@ def build_accelerator(
     missing = set(trackers) - {tracker.value for tracker in get_available_trackers()}
     if missing:
         raise ConfigError(
-            f"log_config.hooks: the tracker {min(missing)} is not installed; `pip install {min(missing)}`, or leave its "
-            "hook out"
+            f"log_config.hooks: the tracker {min(missing)} is not installed; `pip install {min(missing)}`, or leave "
+            "its hook out"
         )
     if precision is None:
         precision = "no"

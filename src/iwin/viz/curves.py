@@ -56,6 +56,7 @@ def draw_curves(
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].set_xlabel("epoch")
+    figure.align_ylabels()
     modes = {curve.mode for curves in panels.values() for curve in curves}
     handles = [Line2D([], [], color=colours[run], linewidth=3, label=run) for run in runs]
     handles += [Line2D([], [], color="grey", label=_NAMES[mode], **_STYLES[mode]) for mode in sorted(modes)]

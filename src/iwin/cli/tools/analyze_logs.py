@@ -11,6 +11,9 @@ from iwin.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     from iwin.viz.curves import Curve
 
+_PLACES = {"epoch", "iter", "timestamp"}
+"""What says where a record stands, and makes no curve of its own."""
+
 IDLE = {"backend": "the picture is written to a file", "style": "there is one style"}
 
 
@@ -91,7 +94,8 @@ def curves_of(key: str, run: str, log: str, records: Sequence[dict[str, Any]]) -
         if points:
             curves.append(Curve(run=run, mode=mode, epochs=sorted(points), values=[points[x] for x in sorted(points)]))
     if not curves:
-        known = sorted({name for record in records for name, value in record.items() if isinstance(value, int | float)})
+        numbers = {name for record in records for name, value in record.items() if isinstance(value, int | float)}
+        known = sorted(numbers - _PLACES)
         raise DataError(f"{log}: has no {key!r}{did_you_mean(key, known)}; it has {', '.join(known)}")
     return curves
 
