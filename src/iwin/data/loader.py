@@ -1,7 +1,11 @@
 """Batches in order: which process reads which sample, and when."""
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
+from multiprocessing import connection, forkserver
 from typing import Protocol
 
 import numpy as np
@@ -88,11 +92,13 @@ def make_loader(
     if num_workers:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["iwin.data.datasets"])
+        _start_fork_server()
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate,
+        worker_init_fn=_begin_worker,
         multiprocessing_context=context,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
@@ -100,3 +106,37 @@ def make_loader(
         # resumed epoch differ from an uninterrupted one.
         generator=torch.Generator(),
     )
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def _start_fork_server() -> None:
+    """Start it deaf to Ctrl-C and SIGTERM.
+
+    A terminal and torchrun send them to whole process groups. They ask the training process to finish its step and save
+    its state, for which it still needs batches.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker(_: int) -> None:
+    """Keep a worker from signals that are not meant for it alone, and from outliving the process that it works for.
+
+    PyTorch ends workers that hang with SIGTERM; and it looks after the fork server instead of that process, which the
+    worker itself keeps alive.
+    """
+    os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
