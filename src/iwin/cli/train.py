@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     """Train from the config's beginning, or from a saved state, to its end."""
     join_processes(args)
     gpu_notes = [] if args.cpu else choose_gpu(args.gpu_ids, args.gpus, os.environ)
+    if args.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
 
     from accelerate.utils import set_seed
 
