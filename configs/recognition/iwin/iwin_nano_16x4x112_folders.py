@@ -7,22 +7,9 @@
 #
 # Clips of 16 frames, 4 frames apart, 112 x 112. Clips are mirrored: set the Flip's flip_ratio to 0 where classes tell
 # left from right. With weights to start from, prefer one of the larger models' configs.
-model = dict(
-    type="Recognizer3D",
-    backbone=dict(
-        type="IwinTransformer3D",
-        patch_size=(2, 4, 4),
-        embed_dim=24,
-        depths=[1, 1, 2, 1],
-        num_heads=[1, 2, 4, 8],
-        window_size=(7, 7),
-        drop_path_rate=0.1,
-        patch_norm=True,
-        num_frames=16,
-    ),
-    cls_head=dict(type="I3DHead", num_classes=None, dropout_ratio=0.2, label_smooth_eps=0.1),
-    test_cfg=dict(average_clips="prob", max_testing_views=6),
-)
+_base_ = "../../_base_/models/iwin/iwin_nano.py"
+
+model = dict(backbone=dict(drop_path_rate=0.1), cls_head=dict(dropout_ratio=0.2, label_smooth_eps=0.1))
 
 img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_bgr=False)
 train_pipeline = [

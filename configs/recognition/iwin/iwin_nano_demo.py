@@ -7,22 +7,7 @@
 #
 # The data are class folders, demo/data/train/<class>/<video>; the classes are counted there. Nothing is mirrored, so
 # classes may tell left from right. With `--data <folder>` it trains on class folders of your own.
-model = dict(
-    type="Recognizer3D",
-    backbone=dict(
-        type="IwinTransformer3D",
-        patch_size=(2, 4, 4),
-        embed_dim=24,
-        depths=[1, 1, 2, 1],
-        num_heads=[1, 2, 4, 8],
-        window_size=(7, 7),
-        drop_path_rate=0.0,
-        patch_norm=True,
-        num_frames=16,
-    ),
-    cls_head=dict(type="I3DHead", num_classes=None, dropout_ratio=0.0),
-    test_cfg=dict(average_clips="prob"),
-)
+_base_ = "../../_base_/models/iwin/iwin_nano.py"
 
 img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_bgr=False)
 train_pipeline = [
