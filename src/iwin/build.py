@@ -32,7 +32,7 @@ from iwin.engine.optim import ParamRule, build_optimizer, parameter_groups
 from iwin.engine.schedule import Schedule
 from iwin.engine.state import WorkDir
 from iwin.engine.train import Training
-from iwin.errors import CheckpointError, ConfigError
+from iwin.errors import CheckpointError, ConfigError, DataError
 from iwin.models.iwin import IwinTransformer
 from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
 from iwin.models.zoo import build_named
@@ -94,7 +94,13 @@ def build_annotations(split: schema.SplitSettings, *, name: str, classes: Sequen
     if split.multi_class:
         raise ConfigError(f"data.{name}: several labels a video (multi_class) are not supported yet")
     if split.ann_file is not None:
-        return read_list(split.ann_file, root=split.root)
+        annotations = read_list(split.ann_file, root=split.root)
+        if classes and annotations.classes and tuple(classes) != annotations.classes:
+            raise DataError(
+                f"data.{name}: the class names beside {split.ann_file} are not the model's; its labels would mean "
+                "other classes"
+            )
+        return annotations
     return read_class_folders(split.root, classes=classes)
 
 
@@ -141,6 +147,8 @@ def build_evaluation(
     config: schema.RunConfig, split: schema.SplitSettings, annotations: Annotations, accelerator: Accelerator
 ) -> Evaluation:
     """The evaluation of a split, its videos shared out over the processes."""
+    if "mean_average_precision" in config.evaluation.metrics and not split.multi_class:
+        raise ConfigError("mean_average_precision is for lists with several labels a video, which this split is not")
     if any(isinstance(step, schema.Flip) and step.label_map for step in split.transforms):
         raise ConfigError("a Flip that changes labels (flip_label_map) is for training; leave it out of val and test")
     dataset = VideoDataset(annotations.samples, sampler=build_sampler(split.sampling), transform=build_transform(split))
@@ -355,10 +363,16 @@ def training_loader(
 
 def best_score(settings: schema.EvaluationSettings) -> str | None:
     """The figure that decides which checkpoint is best."""
-    if settings.save_best != "auto":
-        return settings.save_best
-    first = settings.metrics[0]
-    return f"top{settings.topk[0]}_acc" if first == "top_k_accuracy" else first
+    figures = [
+        figure
+        for metric in settings.metrics
+        for figure in ([f"top{k}_acc" for k in settings.topk] if metric == "top_k_accuracy" else [metric])
+    ]
+    if settings.save_best == "auto":
+        return figures[0]
+    if settings.save_best not in (None, *figures):
+        raise ConfigError(f"evaluation.save_best={settings.save_best}: the figures are {', '.join(figures)}")
+    return settings.save_best
 
 
 # ---------------------------------------------------------------------------------------------- checkpoints

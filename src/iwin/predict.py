@@ -50,7 +50,9 @@ class Predictor:
             raise ConfigError("the config has neither data.test nor data.val, which say how the model looks at a video")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = trained.model.to(self.device)
-        self.classes = trained.classes or tuple(str(label) for label in range(self.model.num_classes))
+        names = trained.classes or ()
+        numbers = range(len(names), self.model.num_classes)  # a model may have more classes than its data had names for
+        self.classes = (*names, *map(str, numbers))
         self._settings = trained.config.test
         self._sampler = build_sampler(split.sampling)
         self._transform = build_transform(split)

@@ -181,6 +181,8 @@ def test_config_show_prints_a_config_that_can_be_read_again(tmp_path: Path, caps
         (["train", "nowhere.py"], "nowhere.py"),
         (["train", "iwin_nano_demo", "--cfg-options", "optimizer.lrr=1"], "lrr"),
         (["train", "iwin_nano_demo", "--data", "nowhere"], "nowhere"),
+        (["train", "iwin_nano_demo", "--data", "my,clips"], "only be named in a config file"),
+        (["train", "iwin_nano_demo", "--seed", "-1"], "a seed lies in"),
         (["train", "iwin_nano_demo", "--resume-from", "nowhere.pth"], "load_from=nowhere.pth"),
         (["train", "iwin_nano_demo", "--test-best", "--no-validate"], "--test-best"),
         (["train", "iwin_nano_demo", "--gpus", "2"], "tools/dist_train.sh CONFIG 2"),

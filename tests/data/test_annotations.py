@@ -39,7 +39,7 @@ def test_absolute_paths_stay_as_they_are(tmp_path: Path) -> None:
 def test_class_names_lie_beside_the_list(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4")
     (tmp_path / "list.txt").write_text("a.mp4 1\n")
-    (tmp_path / "classes.txt").write_text("running\nriding a bike\njumping\n")
+    (tmp_path / "classes.txt").write_text("running\nriding a bike\njumping\n\n")
     annotations = read_list(tmp_path / "list.txt", root=tmp_path)
     assert annotations.classes == ("running", "riding a bike", "jumping")
     assert annotations.num_classes == 3
@@ -97,3 +97,18 @@ def test_labels_that_the_model_does_not_have_are_refused() -> None:
     annotations.check_labels(6)
     with pytest.raises(DataError, match=r"b\.mp4 has label 5, but the model has 5 classes"):
         annotations.check_labels(5)
+
+
+def test_class_names_that_do_not_suffice_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "list.txt").write_text("a.mp4 2\n")
+    (tmp_path / "classes.txt").write_text("running\njumping\n")
+    with pytest.raises(DataError, match=r"names 2 classes, but .*list\.txt has label 2"):
+        read_list(tmp_path / "list.txt", root=tmp_path)
+
+
+def test_a_class_without_videos_is_refused_in_training_only(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.mp4", "b/._1.mp4")
+    with pytest.raises(DataError, match="b: the class folder holds no video"):
+        read_class_folders(tmp_path)
+    assert len(read_class_folders(tmp_path, classes=["a", "b"]).samples) == 1

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,8 +96,8 @@ def test_a_checkpoint_carries_model_config_and_classes(class_folders: Path, tmp_
 
 
 def test_old_epochs_are_removed_where_the_config_says_so(class_folders: Path, tmp_path: Path) -> None:
-    train(tiny_training(tiny_config(class_folders, epochs=3, keep_checkpoints=1), tmp_path))
-    assert [path.name for path in tmp_path.glob("epoch_*")] == ["epoch_3.safetensors"]
+    train(tiny_training(tiny_config(class_folders, epochs=4, keep_checkpoints=1, checkpoint_interval=2), tmp_path))
+    assert [path.name for path in tmp_path.glob("epoch_*")] == ["epoch_4.safetensors"]
     assert (tmp_path / "best.safetensors").exists()
 
 
@@ -187,7 +188,7 @@ def assert_goes_on_bit_for_bit(config: RunConfig, tmp_path: Path, *, stop_after:
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.manual_seed(99)
     resumed = tiny_training(config, tmp_path / "stopped")
-    progress = load_state(tmp_path / "stopped", resumed.accelerator)
+    progress = load_state(tmp_path / "stopped", resumed.accelerator, resumed.layout)
     train(resumed, progress)
     assert_equal(weights(resumed), weights(whole))
     assert records(tmp_path / "stopped", "val")[-1]["top1_acc"] == records(tmp_path / "whole", "val")[-1]["top1_acc"]
@@ -196,7 +197,30 @@ def assert_goes_on_bit_for_bit(config: RunConfig, tmp_path: Path, *, stop_after:
 def test_a_folder_without_state_is_refused(class_folders: Path, tmp_path: Path) -> None:
     run = tiny_training(tiny_config(class_folders), tmp_path)
     with pytest.raises(CheckpointError, match="no training state"):
-        load_state(tmp_path / "nowhere", run.accelerator)
+        load_state(tmp_path / "nowhere", run.accelerator, run.layout)
+
+
+def test_another_batch_size_is_refused(class_folders: Path, tmp_path: Path) -> None:
+    train(tiny_training(tiny_config(class_folders, epochs=1), tmp_path))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    other = tiny_training(tiny_config(class_folders, **{"data.train.batch_size": 3}), tmp_path)
+    with pytest.raises(CheckpointError, match="videos of a batch is 3, was 4"):
+        load_state(tmp_path, other.accelerator, other.layout)
+
+
+def test_what_was_trained_is_saved_before_it_is_validated(class_folders: Path, tmp_path: Path) -> None:
+    run = tiny_training(tiny_config(class_folders), tmp_path)
+    assert run.validation is not None
+    run.validation = dataclasses.replace(run.validation, metrics=("mean_average_precision",))
+    with pytest.raises(IwinError):
+        train(run)
+    assert (tmp_path / "last.safetensors").exists()
+    assert load_state(tmp_path, run.accelerator, run.layout).epoch == 1
+
+
+def test_a_best_score_that_does_not_exist_is_refused(class_folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="save_best=top3_acc: the figures are top1_acc, top5_acc, mean_class"):
+        tiny_training(tiny_config(class_folders, **{"evaluation.save_best": "top3_acc"}), tmp_path)
 
 
 def test_the_state_of_another_model_is_refused(class_folders: Path, tmp_path: Path) -> None:
@@ -204,7 +228,7 @@ def test_the_state_of_another_model_is_refused(class_folders: Path, tmp_path: Pa
     AcceleratorState._reset_state(reset_partial_state=True)
     other = tiny_training(tiny_config(class_folders, **{"model.backbone.embed_dim": 16}), tmp_path)
     with pytest.raises(CheckpointError, match="does not fit the run"):
-        load_state(tmp_path, other.accelerator)
+        load_state(tmp_path, other.accelerator, other.layout)
 
 
 # ------------------------------------------------------------------------------------------- trouble

@@ -60,8 +60,6 @@ def run(args: argparse.Namespace) -> int:
     """Train from the config's beginning, or from a saved state, to its end."""
     join_processes(args)
     gpu_notes = [] if args.cpu else choose_gpu(args.gpu_ids, args.gpus, os.environ)
-    if args.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
 
     from accelerate.utils import set_seed
 
@@ -74,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_config(args.config, [*data_options(args.data), *args.cfg_options])
     config, notes = parse(loaded)
     config = with_arguments(config, args)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     tests = weights_to_test(config, last=args.test_last, best=args.test_best)
     work_dir = Path(args.work_dir or config.work_dir or Path("work_dirs") / Path(args.config).stem)
 
@@ -85,8 +85,12 @@ def run(args: argparse.Namespace) -> int:
     config_text = dump_config(loaded.data)
     training = build_training(config, accelerator=accelerator, log=log, work_dir=work_dir, config_text=config_text)
     state = None
+    if config.resume_from is None and (work_dir / "state").exists():
+        log.warn(f"{work_dir} holds an earlier run: its checkpoints are replaced as this one makes its own")
     if config.resume_from is not None:
-        state = load_state(config.resume_from, accelerator)
+        state = load_state(config.resume_from, accelerator, training.layout)
+        if work_dir.resolve() not in (Path(config.resume_from).resolve(), Path(config.resume_from).resolve().parent):
+            state.best = state.best_epoch = None  # the best weights so far are in another folder
         log.say(f"resumed from {config.resume_from} after epoch {state.epoch}, batch {state.batch}")
     if accelerator.is_main_process:
         work_dir.mkdir(parents=True, exist_ok=True)
@@ -123,6 +127,8 @@ def data_options(folder: str | None) -> list[str]:
 
 def with_arguments(config: "RunConfig", args: argparse.Namespace) -> "RunConfig":
     """The run with what the command line changes in it."""
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        raise ConfigError(f"--seed {args.seed}: a seed lies in 0 .. 2**32 - 1")
     resume_from = args.resume_from or config.resume_from
     changes = {
         "seed": args.seed,

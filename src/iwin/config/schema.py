@@ -425,6 +425,6 @@ class RunConfig(Settings):
     """Recogniser checkpoint whose weights the run starts from."""
     resume_from: str | None = None
     """Work directory or state folder to continue exactly where it stopped."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     deterministic: bool = False
     find_unused_parameters: bool = False

@@ -87,7 +87,15 @@ def read_list(path: str | Path, *, root: str | Path = "") -> Annotations:
     if not samples:
         raise DataError(f"{path}: the annotation list names no video; it needs a `path label` line for each")
     _check_root(samples, path, root)
-    return Annotations(tuple(samples), _read_class_names(path.with_name("classes.txt")), path)
+    annotations = Annotations(tuple(samples), _read_class_names(path.with_name("classes.txt")), path)
+    if annotations.classes:
+        highest = max(sample.label for sample in samples)
+        if highest >= len(annotations.classes):
+            raise DataError(
+                f"{path.with_name('classes.txt')}: names {len(annotations.classes)} classes, but {path} has label "
+                f"{highest} (labels count from 0); complete it or take it away"
+            )
+    return annotations
 
 
 def _parse_line(line: str, root: Path, *, where: str) -> Sample:
@@ -107,7 +115,10 @@ def _check_root(samples: Sequence[Sample], source: Path, root: Path, tried: int 
 
 
 def _read_class_names(path: Path) -> tuple[str, ...] | None:
-    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else None
+    try:
+        return tuple(path.read_text(encoding="utf-8").rstrip().splitlines()) if path.is_file() else None
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{path}: cannot be read as class names, a name a line in UTF-8") from None
 
 
 def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None) -> Annotations:
@@ -130,11 +141,19 @@ def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None
     if unknown:
         raise DataError(f"{root}: the class folder {unknown[0]!r} is not among the {len(names)} classes of the model")
     labels = {name: label for label, name in enumerate(names)}
-    samples = [Sample(path, labels[name]) for name in found for path in _videos(root / name)]
+    videos = {name: _videos(root / name) for name in found}
+    empty = [name for name, paths in videos.items() if not paths]
+    if classes is None and empty and len(empty) < len(found):
+        raise DataError(f"{root / empty[0]}: the class folder holds no video; take it away or fill it")
+    samples = [Sample(path, labels[name]) for name, paths in videos.items() for path in paths]
     if not samples:
         raise DataError(f"{root}: holds no video in class folders (root/<class>/<video>)")
     return Annotations(tuple(samples), names, root)
 
 
 def _videos(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )

@@ -302,6 +302,8 @@ class PyAVReader:
                     yield packet
         except av.FFmpegError as error:
             self._damage = error.strerror
+        except IndexError:  # PyAV's own, where a damaged transport stream announces a new stream midway
+            self._damage = "a stream begins midway"
 
     def _play(self, packets: Iterator[_Packet]) -> Iterator[av.VideoFrame]:
         """The pictures of ``packets`` in output order."""

@@ -1,6 +1,7 @@
 """What a run tells: JSON lines always, a progress bar where there is a terminal, plain lines where there is none."""
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -49,7 +50,8 @@ class RunLog:
         """Append a record of some mode ("train", "val", …) to the file."""
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            line = json.dumps({"mode": mode, **values, "timestamp": round(time.time(), 3)})
+            record = {"mode": mode, **values, "timestamp": round(time.time(), 3)}
+            line = json.dumps({key: value if _is_json(value) else None for key, value in record.items()})
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
@@ -61,6 +63,11 @@ class RunLog:
         """Print a line that must not be overlooked, and record it."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True, style="yellow")
         self.record("warning", message=text)
+
+
+def _is_json(value: Any) -> bool:
+    """JSON has no word for NaN and infinity."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 LOG_NAME = "log.jsonl"

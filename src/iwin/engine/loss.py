@@ -24,7 +24,7 @@ def cross_entropy(
     probabilities = targets if targets.is_floating_point() else F.one_hot(targets, logits.shape[1])
     probabilities = smooth(probabilities.to(logits.dtype), smoothing)
     total = F.cross_entropy(logits, probabilities, class_weights, reduction="sum")
-    return total / (len(logits) if class_weights is None else (probabilities @ class_weights).sum())
+    return total / (len(logits) if class_weights is None else (probabilities * class_weights).sum())
 
 
 def smooth(probabilities: Tensor, smoothing: float) -> Tensor:

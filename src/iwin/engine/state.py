@@ -20,6 +20,9 @@ from iwin.checkpoint.io import empty_folder, link, recover_folder, replace_folde
 from iwin.errors import CheckpointError
 from iwin.models.recognizer import IwinRecognizer
 
+Layout = Mapping[str, int]
+"""What decides which videos an optimiser step sees: processes, batch size, accumulation, videos, seed."""
+
 
 @dataclass
 class Progress:
@@ -55,8 +58,8 @@ class WorkDir:
         """Folder of the full training state."""
         return self.path / "state"
 
-    def save_state(self, accelerator: Accelerator, progress: Progress) -> None:
-        """Write the full state in the place of the old one."""
+    def save_state(self, accelerator: Accelerator, progress: Progress, layout: Layout) -> None:
+        """Write the full state in the place of the old one; `layout` is what must be the same to go on from it."""
         staging = self.state.with_name("state.tmp")
         if accelerator.is_main_process:
             empty_folder(staging)
@@ -65,39 +68,57 @@ class WorkDir:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             save_json(staging / "progress.json", asdict(progress))
+            save_json(staging / "layout.json", dict(layout))
             replace_folder(staging, self.state)
         accelerator.wait_for_everyone()
 
-    def save_epoch(self, model: IwinRecognizer, epoch: int, *, metadata: Mapping[str, str], is_best: bool) -> Path:
-        """Write the weights after an epoch (counted from 1) and give them their other names."""
+    def save_epoch(self, model: IwinRecognizer, epoch: int, *, metadata: Mapping[str, str]) -> Path:
+        """Write the weights after an epoch (counted from 1), which also become the last."""
         path = self.path / f"epoch_{epoch}.safetensors"
         save_weights(path, model.state_dict(), {**metadata, "epoch": str(epoch)})
         link(path, self.path / "last.safetensors")
-        if is_best:
-            link(path, self.path / "best.safetensors")
         if self.keep is not None:
-            (self.path / f"epoch_{epoch - self.keep}.safetensors").unlink(missing_ok=True)
+            epochs = sorted(self.path.glob("epoch_*.safetensors"), key=lambda old: int(old.stem.removeprefix("epoch_")))
+            for old in epochs[: -self.keep]:
+                old.unlink()
         return path
 
+    def save_best(self, progress: Progress) -> None:
+        """Give the weights of the epoch just saved the name of the best, and remember that with the state."""
+        link(self.path / f"epoch_{progress.epoch}.safetensors", self.path / "best.safetensors")
+        save_json(self.state / "progress.json", asdict(progress))
 
-def load_state(path: str | Path, accelerator: Accelerator) -> Progress:
+
+def load_state(path: str | Path, accelerator: Accelerator, layout: Layout) -> Progress:
     """Restore everything that `WorkDir.save_state` wrote, into the objects that the accelerator prepared.
 
     Args:
         path: the work directory or its state folder.
         accelerator: the run's.
+        layout: the run's; it must be that of the state.
 
     Raises:
-        CheckpointError: if there is no complete state, or it belongs to another model or number of processes.
+        CheckpointError: if there is no complete state, or it belongs to another model or layout.
     """
     folder = Path(path)
-    folder = folder if (folder / "progress.json").exists() else recover_folder(folder / "state")
+    if not (folder / "progress.json").exists():
+        folder = folder / "state"
+        if accelerator.is_main_process:
+            recover_folder(folder)
+        accelerator.wait_for_everyone()
     try:
         progress = Progress(**json.loads((folder / "progress.json").read_text()))
+        saved = json.loads((folder / "layout.json").read_text())
     except (OSError, ValueError, TypeError):
         raise CheckpointError(
             f"{path}: holds no training state to resume from; give the work directory of a run that saved one"
         ) from None
+    changed = [f"{name} is {new}, was {saved.get(name)}" for name, new in layout.items() if saved.get(name) != new]
+    if changed:
+        raise CheckpointError(
+            f"{folder}: this training state cannot be gone on from exactly: {'; '.join(changed)}. Set them as they "
+            "were, or start a new run from its weights with load_from"
+        )
     try:
         accelerator.load_state(str(folder))
     except (RuntimeError, ValueError, KeyError, OSError) as error:

@@ -1,12 +1,13 @@
 """The training loop."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from iwin.data.annotations import Annotations
@@ -88,6 +89,17 @@ class Training:
         """The model without the wrappers of distributed training."""
         return self.accelerator.unwrap_model(self.model)
 
+    @property
+    def layout(self) -> dict[str, int]:
+        """What must be the same to go on exactly from a saved state."""
+        return {
+            "processes": self.accelerator.num_processes,
+            "videos of a batch": self.batches.batch_size,
+            "batches of a step": self.accumulation,
+            "videos": len(self.annotations.samples),
+            "seed": self.batches.seed,
+        }
+
     def summary(self) -> str:
         """What is about to happen, in a line."""
         model = self.recognizer
@@ -104,19 +116,26 @@ class Training:
 def train(run: Training, state: Progress | None = None) -> Progress:
     """Train from `state` (the beginning by default) to the last epoch.
 
-    Every epoch: all batches, then validation and checkpoints where their intervals say so. The last epoch always ends
-    with both.
+    Every epoch: all batches, then checkpoints and validation where their intervals say so; the last epoch always ends
+    with both. What was trained is saved before it is validated, so that trouble there costs nothing.
     """
     state = state or Progress()
+    if state.epoch >= run.epochs:
+        run.log.say(f"nothing is left to train: {state.epoch} of {run.epochs} epochs are done")
     while state.epoch < run.epochs:
         train_epoch(run, state)
         state.epoch, state.batch = state.epoch + 1, 0
         last = state.epoch == run.epochs
-        is_best = False
-        if run.validation is not None and (last or state.epoch % run.validation_interval == 0):
-            is_best = validate(run, state)
-        if last or is_best or state.epoch % run.checkpoint_interval == 0:
-            save(run, state, is_best=is_best)
+        saves = last or state.epoch % run.checkpoint_interval == 0
+        if saves:
+            save(run, state)
+        if run.validation is not None and (last or state.epoch % run.validation_interval == 0) and validate(run, state):
+            if not saves:
+                save(run, state)
+            if run.accelerator.is_main_process:
+                run.work_dir.save_best(state)
+        if not last:
+            stop_if_requested(run, state)
     return state
 
 
@@ -127,9 +146,10 @@ def train_epoch(run: Training, state: Progress) -> None:
     meter = Meter(run.accelerator)
     title = f"epoch {state.epoch + 1}/{run.epochs}"
     loader = progress(run.loader, console=run.log.console, title=title, total=len(run.batches), done=state.batch)
+    bad: list[BadVideo] = []
     for index, batch in enumerate(loader, state.batch):
         meter.data_arrived()
-        report_bad(run.log, batch.bad)
+        bad.extend(batch.bad)
 
         # Forward and backward. Every sample of an optimiser step weighs the same, also where the last batch is smaller.
         steps_now = (index + 1) % run.accumulation == 0 or index + 1 == len(run.batches)
@@ -141,7 +161,7 @@ def train_epoch(run: Training, state: Progress) -> None:
             labels = targets.argmax(1)  # for the accuracy, a mixed clip is of the class with the largest share
         with run.accelerator.autocast():
             logits = run.model(clips)
-            loss = run.criterion(logits.float(), targets)
+        loss = run.criterion(logits.float(), targets)
         share = len(batch) / step_samples(run, index)
         if steps_now:
             run.accelerator.backward(loss * share)
@@ -170,6 +190,8 @@ def train_epoch(run: Training, state: Progress) -> None:
             run.log.record("train", epoch=state.epoch + 1, iter=index + 1, **record)
             track(run, "train", record, iteration=state.epoch * len(run.batches) + index + 1)
             run.log.say(f"{title}  {index + 1}/{len(run.batches)}  {describe(record)}")
+            report_bad(run.log, gather_object(bad))
+            bad = []
         if steps_now:
             stop_if_requested(run, state)
         meter.ready_for_data()
@@ -205,7 +227,7 @@ def stop_if_requested(run: Training, state: Progress) -> None:
     if run.stop_requested():
         run.accelerator.set_trigger()
     if run.accelerator.check_trigger():
-        run.work_dir.save_state(run.accelerator, state)
+        run.work_dir.save_state(run.accelerator, state, run.layout)
         raise TrainingStopped(
             f"stopped in epoch {state.epoch + 1} after batch {state.batch}; to go on exactly from here, run the same "
             f"command with --resume-from {run.work_dir.path}"
@@ -219,22 +241,21 @@ def validate(run: Training, state: Progress) -> bool:
     report_bad(run.log, scores.bad)
     run.log.record("val", epoch=state.epoch, **result)
     track(run, "val", result, iteration=state.epoch * len(run.batches))
-    run.log.say(f"epoch {state.epoch}/{run.epochs}  validation  {describe(result)}")
-    if run.best_score is None:
-        return False
-    value = result[run.best_score]
-    if state.best is not None and value <= state.best:
-        return False
-    state.best, state.best_epoch = value, state.epoch
-    return True
+    value = None if run.best_score is None else result[run.best_score]
+    is_best = value is not None and (state.best is None or value > state.best)
+    if is_best:
+        state.best, state.best_epoch = value, state.epoch
+    best = "  (best so far)" if is_best else ""
+    run.log.say(f"epoch {state.epoch}/{run.epochs}  validation  {describe(result)}{best}")
+    return is_best
 
 
-def save(run: Training, state: Progress, *, is_best: bool) -> None:
-    """Write the weights of the epoch just done and the full state."""
-    run.work_dir.save_state(run.accelerator, state)
+def save(run: Training, state: Progress) -> None:
+    """Write the weights of the epoch just done, then the full state: after a crash in between the epoch is repeated."""
     if run.accelerator.is_main_process:
-        path = run.work_dir.save_epoch(run.recognizer, state.epoch, metadata=run.metadata, is_best=is_best)
-        run.log.say(f"saved {path}" + (" (best so far)" if is_best else ""))
+        path = run.work_dir.save_epoch(run.recognizer, state.epoch, metadata=run.metadata)
+        run.log.say(f"saved {path}")
+    run.work_dir.save_state(run.accelerator, state, run.layout)
 
 
 def track(run: Training, mode: str, record: Mapping[str, float], *, iteration: int) -> None:
@@ -242,7 +263,7 @@ def track(run: Training, mode: str, record: Mapping[str, float], *, iteration: i
     run.accelerator.log({f"{mode}/{name}": value for name, value in record.items()}, step=iteration)
 
 
-def report_bad(log: RunLog, bad: tuple[BadVideo, ...]) -> None:
+def report_bad(log: RunLog, bad: Sequence[BadVideo]) -> None:
     """Name videos that could not be decoded."""
     for video in bad:
         log.warn(f"skipped: {video.reason}")

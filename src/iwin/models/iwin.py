@@ -303,7 +303,7 @@ class IwinTransformer(nn.Module):
         depths: blocks in each stage.
         num_heads: attention heads in each stage.
         patch_size: patch (time, height, width).
-        window_size: window (rows, columns) in tokens.
+        window_size: window (rows, columns) in tokens; one number for a square.
         num_frames: clip length that `time_embed` is sized for; any other length interpolates it. None makes an image
             model: patches without a time axis and no `time_embed`.
         dwconv_stages: which stages have the depthwise branch; None means all but the last.
@@ -330,7 +330,7 @@ class IwinTransformer(nn.Module):
         depths: Sequence[int] = (2, 2, 6, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
         patch_size: tuple[int, int, int] = (2, 4, 4),
-        window_size: tuple[int, int] = (7, 7),
+        window_size: tuple[int, int] | int = (7, 7),
         num_frames: int | None = 32,
         dwconv_stages: Sequence[bool] | None = None,
         num_positions: int = 0,
@@ -347,6 +347,12 @@ class IwinTransformer(nn.Module):
         super().__init__()
         if len(depths) != len(num_heads):
             raise ModelError(f"depths {tuple(depths)} and num_heads {tuple(num_heads)} must name the same stages")
+        if isinstance(window_size, int):
+            window_size = (window_size, window_size)
+        if len(window_size) != 2:
+            raise ModelError(f"window_size is {window_size}; windows hold all frames, so it takes (rows, columns) only")
+        if not 0 <= drop_path_rate < 1 or (num_frames is not None and num_frames < 1):
+            raise ModelError(f"drop_path_rate {drop_path_rate} must lie in 0 .. 1, 1 excluded, num_frames from 1 up")
         if not -1 <= frozen_stages <= len(depths):
             raise ModelError(f"frozen_stages is {frozen_stages}; it goes from -1 (none) to {len(depths)} (all stages)")
         self.num_features = embed_dim * 2 ** (len(depths) - 1)

@@ -120,7 +120,8 @@ def average_views(logits: Tensor, count: int, *, average: Average) -> Tensor:
         return logits
     if average not in ("prob", "score"):
         raise ModelError(f'average is {average!r}; choose "prob", "score" or None')
-    scores = logits.float().softmax(-1) if average == "prob" else logits
+    logits = logits.float()  # half precision would make ties
+    scores = logits.softmax(-1) if average == "prob" else logits
     return scores.unflatten(0, (-1, count)).mean(1)
 
 
@@ -158,6 +159,11 @@ class IwinImageClassifier(IwinTransformer):
             **backbone,
         )
         self.reset_classifier(num_classes)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.head.out_features
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of normalised images (B, 3, H, W)."""
