@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from iwin.build import build_model, create_model
+from iwin.build import build_annotations, build_model, create_model
 from iwin.config import load_run_config
 from iwin.engine.optim import ParamRule, multipliers
 from iwin.engine.schedule import Schedule
-from iwin.errors import ModelError
+from iwin.errors import ConfigError, ModelError
 from iwin.models.recognizer import IwinRecognizer
 from tests.goldens import load_json, load_npz
 from tests.sources import Golden, over_goldens
@@ -46,6 +46,13 @@ def test_a_recipe_has_the_published_schedule(golden: Golden, name: str) -> None:
             for iteration in range(300)
         ]
         assert rates == pytest.approx(expected[:, group].tolist(), rel=1e-12)
+
+
+def test_a_first_frame_other_than_0_is_refused_for_video_files() -> None:
+    config, _ = load_run_config("iwin_nano_demo", ["data.val.start_index=1"])
+    assert config.data.val is not None
+    with pytest.raises(ConfigError, match=r"data\.val\.start_index=1: the frames of a video file count from 0"):
+        build_annotations(config.data.val, name="val")
 
 
 def test_create_model_takes_the_settings_of_the_backbone() -> None:

@@ -93,6 +93,10 @@ def build_annotations(split: schema.SplitSettings, *, name: str, classes: Sequen
         raise ConfigError(f"data.{name}: folders of extracted frames are not supported yet; use type='VideoDataset'")
     if split.multi_class:
         raise ConfigError(f"data.{name}: several labels a video (multi_class) are not supported yet")
+    if split.start_index:
+        raise ConfigError(
+            f"data.{name}.start_index={split.start_index}: the frames of a video file count from 0; leave it out"
+        )
     if split.ann_file is not None:
         annotations = read_list(split.ann_file, root=split.root)
         if classes and annotations.classes and tuple(classes) != annotations.classes:

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     from iwin.build import build_accelerator, build_training
     from iwin.config import dump_config, load_config, parse
-    from iwin.engine.log import RunLog
+    from iwin.engine.log import LOG_NAME, RunLog
     from iwin.engine.state import load_state
     from iwin.engine.train import TrainingStopped, train
 
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     work_dir = Path(args.work_dir or config.work_dir or Path("work_dirs") / Path(args.config).stem)
 
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu, track_in=work_dir)
-    log = RunLog(work_dir / "log.jsonl" if accelerator.is_main_process else None, console(accelerator))
+    log = RunLog(work_dir / LOG_NAME if accelerator.is_main_process else None, console(accelerator))
     for note in [*notes, *gpu_notes]:
         log.say(f"note: {note}")
     set_seed(config.seed, deterministic=config.deterministic)
