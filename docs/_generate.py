@@ -185,7 +185,7 @@ def not_supported() -> dict[str, str]:
 def _above_config() -> list[Path]:
     """The files that make a run of settings."""
     package = Path(iwin.__file__).parent
-    return [package / "build.py", package / "predict.py", *sorted((package / "cli").glob("*.py"))]
+    return [package / "predict.py", *sorted((package / "build").glob("*.py")), *sorted((package / "cli").glob("*.py"))]
 
 
 def _unread() -> Iterator[str]:

@@ -6,19 +6,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "iwin"
-LEAVES = {"errors"}
+LEAVES = {"errors", "files"}
 ALLOWED = {
     "errors": set(),
+    "files": {"errors"},
     "config": LEAVES,
     "transforms": LEAVES,
     "models": LEAVES,
     "data": {"transforms"} | LEAVES,
+    "prepare": {"data", "transforms"} | LEAVES,
     "checkpoint": {"models"} | LEAVES,
     "engine": {"models", "data", "checkpoint"} | LEAVES,
     "build": {"config", "models", "transforms", "data", "checkpoint", "engine"} | LEAVES,
     "predict": {"build", "models", "data", "checkpoint"} | LEAVES,
     "viz": {"build", "models", "data", "checkpoint"} | LEAVES,
-    "cli": {"config", "models", "data", "checkpoint", "engine", "build", "predict", "viz"} | LEAVES,
+    "cli": {"config", "models", "data", "checkpoint", "engine", "build", "predict", "prepare", "viz"} | LEAVES,
     "__init__": {"build", "models", "data", "predict"} | LEAVES,
     "__main__": {"cli"},
 }

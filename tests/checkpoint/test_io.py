@@ -14,18 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from iwin.checkpoint.io import (
-    Weights,
-    empty_folder,
-    link,
-    read_weights,
-    recover_folder,
-    replace_folder,
-    save_upstream,
-    save_weights,
-    weights_format,
-    write_atomically,
-)
+from iwin.checkpoint.io import Weights, read_weights, save_upstream, save_weights, weights_format
 from iwin.errors import CheckpointError
 
 # ------------------------------------------------------------------------------------------- reading
@@ -271,38 +260,3 @@ for save in save_weights, save_upstream:
     assert second == "weights: cannot be written whole; is there room on the disk?"
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
     assert (tmp_path / "weights").read_text() == "old"
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(temporary: Path) -> None:
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(CheckpointError, match="No space left"):
-        write_atomically(path, fail)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_link_is_another_name_that_keeps_its_content(tmp_path: Path) -> None:
-    (tmp_path / "epoch_1").write_text("one")
-    link(tmp_path / "epoch_1", tmp_path / "best")
-    (tmp_path / "epoch_1").unlink()
-    assert (tmp_path / "best").read_text() == "one"
-
-
-def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
-    for text in ("one", "two"):
-        empty_folder(tmp_path / "staging")
-        (tmp_path / "staging" / text).touch()
-        replace_folder(tmp_path / "staging", tmp_path / "state")
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["two"]
-    assert [path.name for path in tmp_path.iterdir()] == ["state"]
-
-
-def test_a_crash_between_the_renames_is_undone(tmp_path: Path) -> None:
-    (tmp_path / "state.old").mkdir()
-    assert recover_folder(tmp_path / "state").is_dir()

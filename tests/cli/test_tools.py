@@ -50,7 +50,7 @@ def test_class_folders_are_divided_class_by_class(folders: Path) -> None:
     assert len({path for path, _ in train + val}) == 21
     assert (folders / "lists" / "classes.txt").read_text() == "#c\na\nb b\n"
     read = read_list(folders / "lists" / "train.txt", root=folders / "clips")
-    assert all(sample.path.exists() for sample in read.samples)
+    assert all(Path(sample.path).exists() for sample in read.samples)
     assert read.classes == ("#c", "a", "b b")
     assert "train.txt: 15 videos of 3 classes" in result.out
 

@@ -17,7 +17,7 @@ from tests.videos import numbered_frames, read_number, write_video
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     folder = tmp_path_factory.mktemp("videos")
     frames = numbered_frames(30)
-    return [Sample(write_video(folder / f"{n}.mp4", frames), n) for n in range(5)]
+    return [Sample(str(write_video(folder / f"{n}.mp4", frames)), (n,)) for n in range(5)]
 
 
 def dataset(samples: list[Sample], **settings: object) -> VideoDataset:
@@ -96,7 +96,7 @@ def test_clips_hold_the_sampled_frames(videos: list[Sample]) -> None:
 
 def test_a_bad_video_is_replaced_in_training_and_counted_in_testing(videos: list[Sample], tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"this is no video")
-    samples = [Sample(tmp_path / "bad.mp4", 0), *videos]
+    samples = [Sample(str(tmp_path / "bad.mp4"), (0,)), *videos]
     item = dataset(samples, replace_bad=True)[0, 0]
     assert item.views is not None
     assert item.index != 0
@@ -111,7 +111,7 @@ def test_a_bad_video_is_replaced_in_training_and_counted_in_testing(videos: list
 def test_training_stops_where_no_video_decodes(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"this is no video")
     with pytest.raises(DataError, match="in a row could not be decoded"):
-        dataset([Sample(tmp_path / "bad.mp4", 0)], replace_bad=True)[0, 0]
+        dataset([Sample(str(tmp_path / "bad.mp4"), (0,))], replace_bad=True)[0, 0]
 
 
 # ------------------------------------------------------------------------------------------- batches

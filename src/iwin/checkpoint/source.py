@@ -17,8 +17,9 @@ from urllib.request import Request, url2pathname, urlopen
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from iwin.checkpoint.io import Weights, read_weights, weights_format, write_atomically
+from iwin.checkpoint.io import Weights, read_weights, weights_format
 from iwin.errors import CheckpointError
+from iwin.files import write_atomically
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """File names of weights; a safetensors file goes before the others."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import iwin
-from iwin.cli import config, convert, flops, predict, test, tools, train
+from iwin.cli import config, convert, data, flops, predict, test, tools, train
 from iwin.cli.launch import let_the_first_speak
 from iwin.errors import IwinError
 
-VERBS = (train, test, predict, convert, flops, config, tools)
+VERBS = (train, test, predict, data, convert, flops, config, tools)
 
 
 class Parser(argparse.ArgumentParser):

@@ -117,10 +117,10 @@ def test_split(
 
 def write_report(path: Path, annotations: "Annotations", scores: "Scores", figures: "dict[str, float]") -> None:
     """Write {"figures": …, "classes": …, "videos": [{"path", "label", "scores"}]}; scores of bad videos are null."""
-    from iwin.checkpoint.io import save_json
+    from iwin.files import save_json
 
     videos = [
-        {"path": str(sample.path), "label": sample.label, "scores": row.tolist() if decoded else None}
+        {"path": sample.path, "label": sample.label, "scores": row.tolist() if decoded else None}
         for sample, row, decoded in zip(annotations.samples, scores.scores, scores.decoded, strict=True)
     ]
     save_json(path, {"figures": figures, "classes": annotations.classes, "videos": videos})

@@ -22,12 +22,17 @@ class Sample:
     """A labelled video.
 
     Attributes:
-        path: the file.
-        label: its class, counted from 0.
+        path: where it is.
+        labels: its classes, counted from 0; one, except in lists of several labels a video.
     """
 
-    path: Path
-    label: int
+    path: str
+    labels: tuple[int, ...]
+
+    @property
+    def label(self) -> int:
+        """Its first class."""
+        return self.labels[0]
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Annotations:
     @property
     def num_classes(self) -> int:
         """Number of classes: of the names, or else the largest label plus one."""
-        return len(self.classes) if self.classes else 1 + max(sample.label for sample in self.samples)
+        return len(self.classes) if self.classes else 1 + max(max(sample.labels) for sample in self.samples)
 
     def check_labels(self, num_classes: int) -> None:
         """Refuse labels that a model of `num_classes` classes does not have.
@@ -56,10 +61,11 @@ class Annotations:
             DataError: naming the first such video.
         """
         for sample in self.samples:
-            if sample.label >= num_classes:
+            if max(sample.labels) >= num_classes:
                 raise DataError(
-                    f"{self.source}: {sample.path.name} has label {sample.label}, but the model has {num_classes} "
-                    "classes (labels count from 0); set model.cls_head.num_classes to the number of classes"
+                    f"{self.source}: {Path(sample.path).name} has label {max(sample.labels)}, but the model has "
+                    f"{num_classes} classes (labels count from 0); set model.cls_head.num_classes to the number of "
+                    "classes"
                 )
 
 
@@ -89,7 +95,7 @@ def read_list(path: str | Path, *, root: str | Path = "") -> Annotations:
     _check_root(samples, path, root)
     annotations = Annotations(tuple(samples), _read_class_names(path.with_name("classes.txt")), path)
     if annotations.classes:
-        highest = max(sample.label for sample in samples)
+        highest = max(max(sample.labels) for sample in samples)
         if highest >= len(annotations.classes):
             raise DataError(
                 f"{path.with_name('classes.txt')}: names {len(annotations.classes)} classes, but {path} has label "
@@ -102,12 +108,12 @@ def _parse_line(line: str, root: Path, *, where: str) -> Sample:
     match = LIST_LINE.fullmatch(line.strip())
     if match is None:
         raise DataError(f"{where}: expected `path label` with a whole number as label, found {line.strip()!r}")
-    return Sample(root / match["path"], int(match["label"]))
+    return Sample(str(root / match["path"]), (int(match["label"]),))
 
 
 def _check_root(samples: Sequence[Sample], source: Path, root: Path, tried: int = 20) -> None:
     first = samples[:tried]
-    if not any(sample.path.exists() for sample in first):
+    if not any(Path(sample.path).exists() for sample in first):
         raise DataError(
             f"{source}: none of its first {len(first)} videos exists, the first would be {first[0].path}; "
             f"its paths are taken relative to data_prefix, which is {str(root)!r}"
@@ -145,7 +151,7 @@ def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None
     empty = [name for name, paths in videos.items() if not paths]
     if classes is None and empty and len(empty) < len(found):
         raise DataError(f"{root / empty[0]}: the class folder holds no video; take it away or fill it")
-    samples = [Sample(path, labels[name]) for name, paths in videos.items() for path in paths]
+    samples = [Sample(str(path), (labels[name],)) for name, paths in videos.items() for path in paths]
     if not samples:
         raise DataError(f"{root}: holds no video in class folders (root/<class>/<video>)")
     return Annotations(tuple(samples), names, root)

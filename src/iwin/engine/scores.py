@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iwin.checkpoint.io import write_atomically
 from iwin.data.datasets import BadVideo
 from iwin.engine.evaluate import Scores
 from iwin.errors import DataError
+from iwin.files import write_atomically
 
 Rows = npt.NDArray[np.float32]
 """(videos, classes); NaN where a video has no scores."""

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from iwin.checkpoint.io import empty_folder, link, recover_folder, replace_folder, save_json, save_weights
+from iwin.checkpoint.io import save_weights
 from iwin.errors import CheckpointError
+from iwin.files import empty_folder, link, recover_folder, replace_folder, save_json
 from iwin.models.recognizer import IwinRecognizer
 
 Layout = Mapping[str, int]

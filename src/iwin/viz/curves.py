@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from iwin.checkpoint.io import write_atomically
 from iwin.errors import IwinError
+from iwin.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ def read_folder(root: Path, subset: str) -> list[Entry]:
 
     found = read_class_folders(root / subset)
     assert found.classes is not None
-    return [Entry(sample.path.relative_to(root).as_posix(), found.classes[sample.label]) for sample in found.samples]
+    classes = found.classes
+    return [Entry(Path(sample.path).relative_to(root).as_posix(), classes[sample.label]) for sample in found.samples]
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -196,6 +197,6 @@ def listed(path: str) -> str:
 
 def write(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    from iwin.checkpoint.io import write_atomically
+    from iwin.files import write_atomically
 
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -35,10 +35,10 @@ def add_parser(tools: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Name the bad videos on standard output; exit status 1 if there are any."""
     from iwin.build import build_annotations
-    from iwin.checkpoint.io import write_atomically
     from iwin.config import load_run_config
     from iwin.engine.log import RunLog, progress
     from iwin.errors import ConfigError
+    from iwin.files import write_atomically
 
     out = output_file(args.output_file, []) if args.output_file else None
     processes = os.cpu_count() or 1 if args.num_processes is None else args.num_processes
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     log = RunLog(None, console())
     for note in idle_options(args, IDLE):
         log.say(f"note: {note}")
-    paths = list(dict.fromkeys(str(sample.path) for sample in build_annotations(split, name=args.split).samples))
+    paths = list(dict.fromkeys(sample.path for sample in build_annotations(split, name=args.split).samples))
     bad = []
     checked = problems(paths, processes=processes, check=problem_of)
     for path, problem in progress(checked, console=log.console, title="checking", total=len(paths)):

@@ -88,7 +88,7 @@ def read_paths(path: str, root: Path) -> "tuple[Sample, ...]":
         labelled = LIST_LINE.fullmatch(line)
         # A name may end in a number of its own, such as "clip 5".
         name = labelled["path"] if labelled and not (root / line).exists() else line
-        samples.append(Sample(root / name, 0))
+        samples.append(Sample(str(root / name), (0,)))
     if not samples:
         raise DataError(f"{path}: the list names no video")
     return tuple(samples)

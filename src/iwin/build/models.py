@@ -1,0 +1,52 @@
+"""Models, fresh or started from weights."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from iwin.checkpoint.convert import load_weights
+from iwin.config import schema
+from iwin.models.iwin import IwinTransformer
+from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
+from iwin.models.zoo import build_named
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    pretrained: str | Path | None = None,
+    num_frames: int | None = None,
+    **settings: Any,
+) -> IwinRecognizer | IwinImageClassifier:
+    """A model by name, with fresh or given weights.
+
+    Args:
+        name: one of `iwin.list_models()`.
+        num_classes: classes; None means 400 (Kinetics) for a video model, 1000 (ImageNet) for an image model.
+        pretrained: checkpoint to start from: a recogniser's, a backbone's, or an image model's, which is inflated. A
+            path, an address, a Hub id, or the name of the authors' weights for this size: "kinetics400",
+            "imagenet1k", "imagenet22k". A classifier of another number of classes keeps its fresh weights.
+        num_frames: clip length that the time embedding is sized for; None means 32. Any clip length runs. Image
+            models have none.
+        **settings: anything else that `IwinTransformer` takes (drop_path_rate, use_checkpoint, window_size, …), and
+            `dropout` before a video model's classifier.
+
+    Raises:
+        ModelError: if there is no such model or setting.
+        CheckpointError: if the checkpoint does not fit.
+    """
+    if num_frames is not None:
+        settings["num_frames"] = num_frames
+    model = build_named(name, num_classes=num_classes, **settings)
+    if pretrained is not None:
+        report = load_weights(model, pretrained)
+        if report.warnings:
+            warnings.warn(str(report), stacklevel=2)
+    return model
+
+
+def build_model(settings: schema.ModelSettings, *, num_classes: int) -> IwinRecognizer:
+    """The recogniser of a run, with fresh weights."""
+    backbone = IwinTransformer(**settings.backbone.model_dump(), num_frames=settings.num_frames)
+    return IwinRecognizer(backbone, num_classes=num_classes, dropout=settings.dropout, init_std=settings.init_std)

@@ -1,0 +1,163 @@
+"""Everything that a training run works with."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from iwin.build.data import build_annotations, build_normalize, training_loader
+from iwin.build.evaluation import build_evaluation
+from iwin.build.models import build_model
+from iwin.build.trained import checkpoint_metadata
+from iwin.checkpoint.convert import LoadReport, load_weights
+from iwin.config import schema
+from iwin.engine.log import RunLog
+from iwin.engine.loss import cross_entropy
+from iwin.engine.optim import ParamRule, build_optimizer, parameter_groups
+from iwin.engine.schedule import Schedule
+from iwin.engine.state import WorkDir
+from iwin.engine.train import Training
+from iwin.errors import ConfigError
+from iwin.models.recognizer import IwinRecognizer
+from iwin.transforms.mix import Blend
+
+
+def build_training(
+    config: schema.RunConfig, *, accelerator: Accelerator, log: RunLog, work_dir: Path, config_text: str
+) -> Training:
+    """Everything that a training run works with, its model started from the weights that the config names."""
+    if config.data.train is None:
+        raise ConfigError("data.train is missing: training needs a training split")
+    annotations = build_annotations(config.data.train, name="train")
+    num_classes = config.model.num_classes or annotations.num_classes
+    annotations.check_labels(num_classes)
+    check_label_maps(config.data.train, num_classes)
+    if num_classes != annotations.num_classes:
+        log.warn(
+            f"the model has {num_classes} classes, the data {annotations.num_classes}; "
+            "leave model.cls_head.num_classes out to take the data's"
+        )
+    model = build_model(config.model, num_classes=num_classes)
+    start_from_weights(config, model, log)
+    model.to(accelerator.device)
+    optimizer = _build_optimizer(config.optim, model)
+    prepared, optimizer = accelerator.prepare(model, optimizer)
+    loader, batches = training_loader(config, annotations, accelerator)
+    if config.blending is not None and batches.batch_size == 1:
+        log.warn(
+            "mixing videos (train_cfg.blending) has no effect: one goes through the model at a time; raise "
+            "data.videos_per_gpu or lower the accumulation (optimizer_config.update_interval)"
+        )
+    validation = None
+    if config.data.val is not None:
+        val = build_annotations(config.data.val, name="val", classes=annotations.classes)
+        val.check_labels(num_classes)
+        validation = build_evaluation(config, config.data.val, val, accelerator)
+    return Training(
+        accelerator=accelerator,
+        model=prepared,
+        optimizer=optimizer,
+        schedule=Schedule(**config.schedule.model_dump()),
+        annotations=annotations,
+        loader=loader,
+        batches=batches,
+        normalize=build_normalize(config.data.train.normalize),
+        work_dir=WorkDir(work_dir, keep=config.keep_checkpoints),
+        log=log,
+        epochs=config.epochs,
+        accumulation=config.optim.accumulation,
+        criterion=build_criterion(config, accelerator.device),
+        blend=build_blend(config, num_classes=num_classes, rank=accelerator.process_index),
+        grad_clip=config.optim.grad_clip,
+        validation=validation,
+        validation_interval=config.evaluation.interval,
+        best_score=best_score(config.evaluation),
+        checkpoint_interval=config.checkpoint_interval,
+        log_interval=config.log_interval,
+        metadata=checkpoint_metadata(config, config_text=config_text, classes=annotations.classes),
+    )
+
+
+def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: RunLog) -> LoadReport | None:
+    """Fill a fresh model from `load_from` or `pretrained`, saying what came from where."""
+    source = config.load_from or config.model.pretrained
+    if source is not None:
+        report = load_weights(model, source)
+        tell = log.warn if report.warnings else log.say
+        tell(str(report))
+        said = config.model.pretrained_image
+        if config.load_from is None and said != (report.layout == "image"):
+            log.say(f"model.backbone.pretrained2d={said} has no effect: the tensors tell what a checkpoint is")
+        return report
+    slow = [rule for rule in config.optim.rules if rule.key == "backbone" and rule.lr_mult < 1]
+    if slow and config.resume_from is None:
+        log.warn(
+            f"this recipe trains the backbone at {slow[0].lr_mult:g} of the learning rate, which is meant for a "
+            "pretrained one, but no weights are given: set model.backbone.pretrained=<PRETRAIN_MODEL>, a file, "
+            "an address, or imagenet1k for the authors' image weights. From fresh weights it ends far below the "
+            "published accuracy."
+        )
+    return None
+
+
+def check_label_maps(split: schema.SplitSettings, num_classes: int) -> None:
+    """Refuse flips that make classes which the model does not have."""
+    for step in split.transforms:
+        if isinstance(step, schema.Flip) and step.label_map and max(map(max, step.label_map)) >= num_classes:
+            raise ConfigError(
+                f"flip_label_map names class {max(map(max, step.label_map))}; the classes are 0 .. {num_classes - 1}"
+            )
+
+
+def build_criterion(config: schema.RunConfig, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean loss of logits (N, K) and labels (N,) or class probabilities (N, K)."""
+    settings = config.model
+    if settings.loss != "cross_entropy":
+        raise ConfigError("the binary cross entropy is not supported yet; leave it out to train with cross entropy")
+    weights = None if settings.class_weights is None else torch.tensor(settings.class_weights, device=device)
+    loss = partial(cross_entropy, class_weights=weights, smoothing=settings.label_smoothing)
+    return lambda logits, targets: settings.loss_weight * loss(logits, targets)
+
+
+def build_blend(config: schema.RunConfig, *, num_classes: int, rank: int) -> Blend | None:
+    """How the clips of a training batch are mixed; None where they are not."""
+    if config.blending is None:
+        return None
+    return Blend(**config.blending.model_dump(), num_classes=num_classes, seed=config.seed, rank=rank)
+
+
+def _build_optimizer(settings: schema.OptimSettings, model: IwinRecognizer) -> torch.optim.Optimizer:
+    groups = parameter_groups(
+        model,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        rules=[ParamRule(**rule.model_dump()) for rule in settings.rules],
+        norm_decay_mult=settings.norm_decay_mult,
+        bias_lr_mult=settings.bias_lr_mult,
+        bias_decay_mult=settings.bias_decay_mult,
+    )
+    return build_optimizer(
+        groups,
+        name=settings.name,
+        betas=settings.betas,
+        eps=settings.eps,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+    )
+
+
+def best_score(settings: schema.EvaluationSettings) -> str | None:
+    """The figure that decides which checkpoint is best."""
+    figures = [
+        figure
+        for metric in settings.metrics
+        for figure in ([f"top{k}_acc" for k in settings.topk] if metric == "top_k_accuracy" else [metric])
+    ]
+    if settings.save_best == "auto":
+        return figures[0]
+    if settings.save_best not in (None, *figures):
+        raise ConfigError(f"evaluation.save_best={settings.save_best}: the figures are {', '.join(figures)}")
+    return settings.save_best

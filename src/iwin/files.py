@@ -1,0 +1,74 @@
+"""Files and folders that are there whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from iwin.errors import IwinError
+
+
+def save_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON, atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file under a temporary name, then move it to `path`: readers see the old one or the new one.
+
+    Raises:
+        IwinError: if the file cannot be written; the old one is left as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise IwinError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def empty_folder(path: Path) -> None:
+    """Make a folder, without what an earlier attempt left in it."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+
+
+def replace_folder(staging: Path, path: Path) -> None:
+    """Put a filled folder in the place of another.
+
+    The old one stands as "<path>.old" for the moment between two renames; `recover_folder` undoes a crash there.
+    """
+    old = path.with_name(f"{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    staging.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> Path:
+    """The folder that `replace_folder` last completed; a crash between its renames is undone."""
+    old = path.with_name(f"{path.name}.old")
+    if not path.exists() and old.exists():
+        old.rename(path)
+    return path
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a written file a second name, atomically and without a copy where the file system can."""
+
+    def make(temporary: Path) -> None:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+    write_atomically(target, make)

@@ -1,0 +1,43 @@
+"""Files and folders that are there whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from iwin.errors import IwinError
+from iwin.files import empty_folder, link, recover_folder, replace_folder, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(IwinError, match="No space left"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_another_name_that_keeps_its_content(tmp_path: Path) -> None:
+    (tmp_path / "epoch_1").write_text("one")
+    link(tmp_path / "epoch_1", tmp_path / "best")
+    (tmp_path / "epoch_1").unlink()
+    assert (tmp_path / "best").read_text() == "one"
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        empty_folder(tmp_path / "staging")
+        (tmp_path / "staging" / text).touch()
+        replace_folder(tmp_path / "staging", tmp_path / "state")
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["two"]
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_crash_between_the_renames_is_undone(tmp_path: Path) -> None:
+    (tmp_path / "state.old").mkdir()
+    assert recover_folder(tmp_path / "state").is_dir()
