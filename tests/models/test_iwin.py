@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from iwin.bench.subjects import load_reference
 from iwin.errors import ModelError
 from iwin.models.iwin import (
     Downsample,
@@ -22,7 +23,6 @@ from iwin.models.iwin import (
 from iwin.models.recognizer import IwinRecognizer
 from iwin.models.zoo import build_named
 from tests.goldens import assert_golden, fill_by_rule, full_golden, load_json, load_npz, rule_input, rule_weight
-from tests.models.reference import reference_block
 from tests.sources import Golden, over_goldens
 
 NAMES = {"iwin_nano": "nano", "iwin_tiny": "T", "iwin_small": "S", "iwin_base": "B", "iwin_large": "L"}
@@ -140,7 +140,6 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "downsample_odd": lambda: Downsample(24),
     "downsample_even": lambda: Downsample(24),
     "downsample_oddH": lambda: Downsample(24),
-    "attn": lambda: WindowAttention(24, num_heads=3),
 }
 
 
@@ -154,6 +153,16 @@ def test_modules_give_the_original_outputs(golden: Golden, case: str) -> None:
     with torch.inference_mode():
         output = module(rule_input(description["input_name"]))
     assert_golden(load_npz(golden("model/modules.npz")), f"{case}|out", output, atol=2e-5)
+
+
+@over_goldens
+def test_attention_gives_the_original_outputs(golden: Golden) -> None:
+    module = WindowAttention(24, num_heads=3).eval()
+    fill_by_rule(module)
+    windows = rule_input(load_json(golden("model/modules.json"))["cases"]["attn"]["input_name"])
+    with torch.inference_mode():
+        output = module(windows[:, :, None, None], (1, 1)).flatten(1, 3)
+    assert_golden(load_npz(golden("model/modules.npz")), "attn|out", output, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", ["1x3x5x10x13", "2x3x4x8x12", "1x3x1x7x9"])
@@ -191,15 +200,40 @@ def test_block_equals_the_textbook_form_forward_and_backward(size: tuple[int, in
     block = IwinBlock(24, num_heads=3, dwconv=dwconv).double().eval()
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
-    x = torch.randn(2, *size, 24, dtype=torch.float64, requires_grad=True)
-    upstream = torch.randn(2, *size, 24, dtype=torch.float64)
-    results = []
-    for forward in (block, lambda x: reference_block(block, x)):
-        output = forward(x)
-        gradients = torch.autograd.grad(output, [x, *block.parameters()], upstream)
-        results.append((output, *gradients))
-    for fast, plain in zip(*results, strict=True):
-        torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10)
+    plain = load_reference().Block(24, 3, dwconv=dwconv).double()
+    plain.load_state_dict(block.state_dict())
+    assert_equal_with_gradients(block, plain, torch.randn(2, *size, 24, dtype=torch.float64), tolerance=1e-10)
+
+
+@pytest.mark.parametrize("size", [(32, 60, 36), (5, 33, 70)])
+@pytest.mark.parametrize("embed_dim", [24, 32])  # head dimensions 24, which PyTorch's attention computes, and 32
+def test_recognizer_equals_the_textbook_form_forward_and_backward(size: tuple[int, int, int], embed_dim: int) -> None:
+    settings: dict[str, Any] = {
+        "embed_dim": embed_dim,
+        "depths": (1, 1, 2, 1),
+        "num_heads": (1, 2, 4, 8),
+        "num_frames": size[0],
+    }
+    model = IwinRecognizer(IwinTransformer(**settings, drop_path_rate=0.0), num_classes=7)
+    fill_by_rule(model)
+    plain = load_reference().ReferenceRecognizer(**settings, num_classes=7)
+    plain.load_state_dict(model.state_dict())
+    assert_equal_with_gradients(model.eval(), plain, torch.randn(2, 3, *size), tolerance=2e-4)
+
+
+def assert_equal_with_gradients(fast: nn.Module, plain: nn.Module, x: torch.Tensor, *, tolerance: float) -> None:
+    x.requires_grad_()
+    outputs = fast(x), plain(x)
+    upstream = torch.randn_like(outputs[0])
+    gradients = [
+        torch.autograd.grad(output, [x, *(parameter for _, parameter in sorted(model.named_parameters()))], upstream)
+        for output, model in zip(outputs, (fast, plain), strict=True)
+    ]
+    torch.testing.assert_close(*outputs, rtol=tolerance, atol=tolerance)
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
+    with torch.no_grad():  # the way without gradients is another one
+        torch.testing.assert_close(fast(x), outputs[1].detach(), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.slow
@@ -291,6 +325,7 @@ def test_fresh_weights_are_drawn_like_the_original_ones(golden: Golden) -> None:
         ({"depths": (2, 2)}, "same stages"),
         ({"frozen_stages": 5}, "frozen_stages is 5"),
         ({"num_heads": (5, 6, 12, 24)}, "do not divide"),
+        ({"qk_scale": -1.0}, "qk_scale is -1.0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], hint: str) -> None:

@@ -11,6 +11,7 @@ I x J windows of a frame, N tokens of a window, M attention heads, D channels of
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from iwin.errors import ModelError
+from iwin.models.kernels import ops as triton_kernels
+from iwin.models.native import attention as native_kernels
+from iwin.models.native.linear import Linear, by_slices
 
 # ---------------------------------------------------------------------------------------- interleaved windows
 
@@ -61,6 +65,9 @@ def deinterleave(windows: Tensor, counts: tuple[int, int], shape: Sequence[int])
 
 # ---------------------------------------------------------------------------------------- layers
 
+FUSED_ATTENTION: tuple[ModuleType, ...] = (triton_kernels, native_kernels)
+"""Kernels that attend within windows straight from image order; PyTorch's attention computes what they do not take."""
+
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention within each window: no mask, no position bias.
@@ -87,20 +94,26 @@ class WindowAttention(nn.Module):
         super().__init__()
         if dim % num_heads:
             raise ModelError(f"{dim} channels do not divide into {num_heads} attention heads; choose another num_heads")
+        if qk_scale is not None and qk_scale < 0:
+            raise ModelError(f"qk_scale is {qk_scale}; it takes a number above 0, or None for head_dim ** -0.5")
         self.num_heads = num_heads
-        self.scale = qk_scale
+        self.scale = qk_scale or (dim // num_heads) ** -0.5
         self.attn_drop = attn_drop
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within windows x (windows, N, C); same shape out."""
-        windows, N, C = x.shape
-        q, k, v = self.qkv(x).view(windows, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, x: Tensor, counts: tuple[int, int]) -> Tensor:
+        """Attend within `counts` interleaved windows of a map x (B, T, H, W, C); same shape out."""
         dropout = self.attn_drop if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)  # (windows, M, N, D)
-        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(windows, N, C)))
+        kernels = next((kernels for kernels in FUSED_ATTENTION if kernels.takes(x, self.num_heads)), None)
+        if kernels is not None and not dropout:
+            x = kernels.interleaved_attention(self.qkv(x), counts, heads=self.num_heads, scale=self.scale)
+        else:
+            q, k, v = self.qkv(interleave(x, counts)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            windows = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)
+            x = deinterleave(windows.transpose(1, 2).flatten(2), counts, x.shape)  # from (windows, M, N, D)
+        return self.proj_drop(self.proj(x))
 
 
 class DepthwiseConv(nn.Module):
@@ -121,21 +134,20 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, *, drop: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        return by_slices(lambda x: self.drop(self.fc2(self.drop(self.act(self.fc1(x))))), x)
 
 
 class DropPath(nn.Module):
     """Stochastic depth (arXiv 1603.09382): in training, leave a residual branch out for some samples.
 
-    torchvision has the same as StochasticDepth, but importing torchvision takes as long as importing PyTorch, in every
-    process of every run.
+    torchvision has the same as StochasticDepth, but importing torchvision takes as long as importing PyTorch.
 
     Args:
         p: probability of leaving a sample's branch out; what remains is scaled by 1 / (1 - p).
@@ -204,7 +216,7 @@ class IwinBlock(nn.Module):
         height, width = x.shape[2:4]
         padded = pad_to_windows(x, self.window_size)
         counts = window_counts(height, width, self.window_size)
-        attended = deinterleave(self.attn(interleave(padded, counts)), counts, padded.shape)[:, :, :height, :width]
+        attended = self.attn(padded, counts)[:, :, :height, :width]
         # The convolution's own zero padding equals the windows' padding, so it can run on the unpadded map.
         return attended if self.dwconv is None else self.dwconv(x) + attended
 

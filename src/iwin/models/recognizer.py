@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from iwin.errors import ModelError
 from iwin.models.iwin import IwinTransformer
 
-Average = Literal["prob", "score"] | None
+Average = Literal["prob", "score", "sigmoid"] | None
 
 
 class ClassificationHead(nn.Module):
@@ -80,7 +80,8 @@ class IwinRecognizer(nn.Module):
 
         Args:
             views: (B, V, 3, T, H, W): V views (clips x crops) of each of B videos; what `prepare` takes, if given.
-            average: mean over the views of their softmax ("prob") or of their logits ("score"); None averages nothing.
+            average: mean over the views of their softmax ("prob") or of their logits ("score"), or the sigmoid of the
+                latter ("sigmoid", where a video can have several labels); None averages nothing.
             max_views: views that go through the model at once; None sends all. It bounds memory, not the result.
             features: give pooled features instead of scores; their views are averaged as they are.
             prepare: maps some views, the first two axes merged, to normalised clips; it sees no more of them at once
@@ -114,15 +115,15 @@ def average_views(logits: Tensor, count: int, *, average: Average) -> Tensor:
     """Scores (B, K) of logits (B * V, K) of `count` views a video; see `IwinRecognizer.forward_views`.
 
     Raises:
-        ModelError: if `average` is none of "prob", "score" and None.
+        ModelError: if `average` is no such word.
     """
     if average is None:
         return logits
-    if average not in ("prob", "score"):
-        raise ModelError(f'average is {average!r}; choose "prob", "score" or None')
+    if average not in ("prob", "score", "sigmoid"):
+        raise ModelError(f'average is {average!r}; choose "prob", "score", "sigmoid" or None')
     logits = logits.float()  # half precision would make ties
-    scores = logits.softmax(-1) if average == "prob" else logits
-    return scores.unflatten(0, (-1, count)).mean(1)
+    scores = (logits.softmax(-1) if average == "prob" else logits).unflatten(0, (-1, count)).mean(1)
+    return scores.sigmoid() if average == "sigmoid" else scores
 
 
 class IwinImageClassifier(IwinTransformer):

@@ -1,0 +1,376 @@
+"""Triton kernels: attention within interleaved windows, reading and writing maps in image order.
+
+Window (i, j) of a map holds the rows r with r mod I = i and the columns c with c mod J = j, over all frames. The
+kernels find its tokens by strides, so that neither q, k, v nor the result are ever gathered into windows in memory.
+
+Method: attention in blocks with a running softmax (FlashAttention, arXiv 2205.14135 and 2307.08691). The forward pass
+keeps one number a query, the logarithm of its softmax's sum; the backward pass recomputes the weights from it, in one
+kernel for the queries' gradients and one for the keys' and values'. Nothing is added up by atomics: results do not
+depend on the order in which programs run.
+
+A program computes one block of tokens of one sequence: one head of one window of one sample, N = `tokens` long. Other
+letters as in `iwin.models.iwin`. Logarithms are to base 2, since the hardware has exp2. Importing this file needs
+Triton: `iwin.models.kernels.ops` does so when a kernel first runs.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
+
+# ---------------------------------------------------------------------------------------- shared by the kernels
+
+
+def _choices(*choices: tuple[int, int, int, int]) -> list[triton.Config]:
+    """What the tuner tries: (queries a block, keys a block, warps, pipeline stages).
+
+    The interpreter is not timed: it runs one choice, blocks so small that small tests fill several.
+    """
+    if INTERPRETED.value:
+        choices = ((32, 16, 4, 1),)
+    return [
+        triton.Config({"BLOCK_M": queries, "BLOCK_N": keys}, num_warps=warps, num_stages=stages)
+        for queries, keys, warps, stages in choices
+    ]
+
+
+def _fitting(configs: list[triton.Config], arguments: dict[str, Any], **_: Any) -> list[triton.Config]:
+    """Choices that fit the operands: full float32 products take so many registers that only small blocks fit."""
+    if arguments["qkv"].dtype == torch.float32:
+        return [triton.Config({"BLOCK_M": 16, "BLOCK_N": 32}, num_warps=4, num_stages=2)]
+    return configs
+
+
+@triton.jit
+def _locate(block_size, tokens, heads, I, J):
+    """This program's first token, sample, window row, window column, head and sequence.
+
+    Blocks of one sequence are neighbours, so that they find its keys in the L2 cache. Sample and sequence have
+    64 bits, since offsets of whole samples pass 2^31 in large batches.
+    """
+    blocks = tl.cdiv(tokens, block_size)
+    program = tl.program_id(0)
+    sequence = program // blocks
+    window = sequence // heads
+    first = program % blocks * block_size
+    sample = (window // (I * J)).to(tl.int64)
+    return first, sample, window // J % I, window % J, sequence % heads, sequence.to(tl.int64)
+
+
+@triton.jit
+def _enter(map_start, strides, sample, i, j, head, I, J, HEAD_DIM: tl.constexpr):
+    """A window's first token in a map of the given (B, T, H, W) strides, and its own steps (T, rows, columns)."""
+    start = map_start + sample * strides[0] + i * strides[2] + j * strides[3] + head * HEAD_DIM
+    return start, (strides[1], I * strides[2], J * strides[3])
+
+
+@triton.jit
+def _offsets(token, steps, ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr):
+    """Offsets (token, channel) of tokens, counted by frame, row, column, from the window's first."""
+    frame = token // (ROWS * COLUMNS)
+    row = token // COLUMNS % ROWS
+    column = token % COLUMNS
+    offset = frame * steps[0] + row * steps[1] + column * steps[2]
+    return offset[:, None] + tl.arange(0, HEAD_DIM)[None, :]
+
+
+@triton.jit
+def _load(pointers, inside, MASKED: tl.constexpr):
+    """Load a block; with MASKED, only the tokens inside the window, zeros for the others."""
+    return tl.load(pointers, mask=inside, other=0.0) if MASKED else tl.load(pointers)
+
+
+@triton.jit
+def _dot(a, b):
+    """Matrix product, added up in float32."""
+    if INTERPRETED:  # the interpreter multiplies the bit patterns of bfloat16; float32 holds the same values
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, input_precision="ieee")
+
+
+# ---------------------------------------------------------------------------------------- forward
+
+
+@triton.jit
+def _attend(
+    state, q, k_start, v_start, first, tokens, steps, scale,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_N: tl.constexpr,
+    LAST: tl.constexpr,
+):  # fmt: skip
+    """Let a block of queries attend to a block of keys.
+
+    `state` is the running maximum of the scores, the sum of the weights and the sum of the weighted values. Only the
+    LAST block may reach past the window's tokens.
+    """
+    top, total, acc = state
+    token = first + tl.arange(0, BLOCK_N)
+    offsets = _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM)
+    inside = token < tokens
+    k = _load(k_start + offsets, inside[:, None], LAST)
+    v = _load(v_start + offsets, inside[:, None], LAST)
+    scores = _dot(q, tl.trans(k))
+    if LAST:
+        scores = tl.where(inside[None, :], scores, float("-inf"))
+    new_top = tl.maximum(top, tl.max(scores, 1) * scale)
+    weights = tl.exp2(scores * scale - new_top[:, None])
+    shrink = tl.exp2(top - new_top)
+    total = total * shrink + tl.sum(weights, 1)
+    acc = acc * shrink[:, None] + _dot(weights.to(v.dtype), v)
+    return new_top, total, acc
+
+
+@triton.autotune(
+    configs=_choices((64, 64, 4, 3), (64, 32, 4, 4), (128, 64, 4, 3), (128, 32, 4, 4), (128, 128, 8, 3)),
+    key=["tokens", "HEAD_DIM"],
+    prune_configs_by={"early_config_prune": _fitting},
+    cache_results=True,
+)
+@triton.jit
+def _forward_kernel(
+    qkv, out, log_sum, tokens, heads, I, J, scale, qkv_strides, out_strides,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    first, sample, i, j, head, sequence = _locate(BLOCK_M, tokens, heads, I, J)
+    q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
+    k_start = q_start + heads * HEAD_DIM
+    v_start = k_start + heads * HEAD_DIM
+    scale *= LOG2_E
+
+    token = first + tl.arange(0, BLOCK_M)
+    inside = token < tokens
+    q = tl.load(q_start + _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
+    state = (
+        tl.full([BLOCK_M], float("-inf"), tl.float32),
+        tl.zeros([BLOCK_M], tl.float32),
+        tl.zeros([BLOCK_M, HEAD_DIM], tl.float32),
+    )
+    last = (tokens - 1) // BLOCK_N * BLOCK_N
+    for block in range(0, last, BLOCK_N):
+        state = _attend(
+            state, q, k_start, v_start, block, tokens, steps, scale,
+            ROWS, COLUMNS, HEAD_DIM, BLOCK_N, LAST=False,
+        )  # fmt: skip
+    top, total, acc = _attend(
+        state, q, k_start, v_start, last, tokens, steps, scale,
+        ROWS, COLUMNS, HEAD_DIM, BLOCK_N, LAST=True,
+    )  # fmt: skip
+
+    tl.store(log_sum + sequence * tokens + token, top + tl.log2(total), mask=inside)
+    out_start, steps = _enter(out, out_strides, sample, i, j, head, I, J, HEAD_DIM)
+    result = (acc / total[:, None]).to(out.dtype.element_ty)
+    tl.store(out_start + _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM), result, mask=inside[:, None])
+
+
+# ---------------------------------------------------------------------------------------- backward
+
+
+@triton.jit
+def _query_gradient(
+    dq, q, grad, log_sum, delta, k_start, v_start, first, tokens, steps, scale,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_N: tl.constexpr,
+    LAST: tl.constexpr,
+):  # fmt: skip
+    """Add what a block of keys and values gives to the gradient of a block of queries."""
+    token = first + tl.arange(0, BLOCK_N)
+    offsets = _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM)
+    inside = token < tokens
+    k = _load(k_start + offsets, inside[:, None], LAST)
+    v = _load(v_start + offsets, inside[:, None], LAST)
+    scores = _dot(q, tl.trans(k))
+    if LAST:
+        scores = tl.where(inside[None, :], scores, float("-inf"))
+    weights = tl.exp2(scores * scale - log_sum[:, None])
+    d_scores = weights * (_dot(grad, tl.trans(v)) - delta[:, None])
+    return dq + _dot(d_scores.to(k.dtype), k)
+
+
+@triton.autotune(
+    configs=_choices((64, 64, 4, 3), (64, 32, 4, 4), (128, 32, 4, 3), (128, 64, 8, 3)),
+    key=["tokens", "HEAD_DIM"],
+    prune_configs_by={"early_config_prune": _fitting},
+    cache_results=True,
+)
+@triton.jit
+def _query_backward_kernel(
+    qkv, out, grad_out, grad_qkv, log_sum, delta, tokens, heads, I, J, scale, qkv_strides, out_strides, grad_strides,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Gradient of q. Also `delta`, the sum of out * grad_out of each query, which the other kernel reads."""
+    first, sample, i, j, head, sequence = _locate(BLOCK_M, tokens, heads, I, J)
+    q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
+    k_start = q_start + heads * HEAD_DIM
+    v_start = k_start + heads * HEAD_DIM
+    out_start, out_steps = _enter(out, out_strides, sample, i, j, head, I, J, HEAD_DIM)
+    grad_start, out_steps = _enter(grad_out, out_strides, sample, i, j, head, I, J, HEAD_DIM)
+    dq_start, dq_steps = _enter(grad_qkv, grad_strides, sample, i, j, head, I, J, HEAD_DIM)
+
+    token = first + tl.arange(0, BLOCK_M)
+    inside = token < tokens
+    q = tl.load(q_start + _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
+    out_offsets = _offsets(token, out_steps, ROWS, COLUMNS, HEAD_DIM)
+    attended = tl.load(out_start + out_offsets, mask=inside[:, None], other=0.0)
+    grad = tl.load(grad_start + out_offsets, mask=inside[:, None], other=0.0)
+    log_sum_block = tl.load(log_sum + sequence * tokens + token, mask=inside, other=0.0)
+    delta_block = tl.sum(attended.to(tl.float32) * grad.to(tl.float32), 1)
+    tl.store(delta + sequence * tokens + token, delta_block, mask=inside)
+
+    dq = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
+    last = (tokens - 1) // BLOCK_N * BLOCK_N
+    for block in range(0, last, BLOCK_N):
+        dq = _query_gradient(
+            dq, q, grad, log_sum_block, delta_block, k_start, v_start, block, tokens, steps, scale * LOG2_E,
+            ROWS, COLUMNS, HEAD_DIM, BLOCK_N, LAST=False,
+        )  # fmt: skip
+    dq = _query_gradient(
+        dq, q, grad, log_sum_block, delta_block, k_start, v_start, last, tokens, steps, scale * LOG2_E,
+        ROWS, COLUMNS, HEAD_DIM, BLOCK_N, LAST=True,
+    )  # fmt: skip
+    dq_offsets = _offsets(token, dq_steps, ROWS, COLUMNS, HEAD_DIM)
+    tl.store(dq_start + dq_offsets, (dq * scale).to(grad_qkv.dtype.element_ty), mask=inside[:, None])
+
+
+@triton.jit
+def _key_gradients(
+    gradients, k, v, q_start, grad_start, log_sum, delta, first, tokens, steps, grad_steps, scale,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
+    LAST: tl.constexpr,
+):  # fmt: skip
+    """Add what a block of queries gives to the gradients of a block of keys and values.
+
+    Scores stand transposed, (keys, queries). Queries past the window's tokens are zero and have zero gradients: they
+    add nothing.
+    """
+    dk, dv = gradients
+    token = first + tl.arange(0, BLOCK_M)
+    inside = token < tokens
+    q = _load(q_start + _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM), inside[:, None], LAST)
+    grad = _load(grad_start + _offsets(token, grad_steps, ROWS, COLUMNS, HEAD_DIM), inside[:, None], LAST)
+    log_sum_block = _load(log_sum + token, inside, LAST)
+    delta_block = _load(delta + token, inside, LAST)
+    weights = tl.exp2(_dot(k, tl.trans(q)) * scale - log_sum_block[None, :])
+    d_scores = weights * (_dot(v, tl.trans(grad)) - delta_block[None, :])
+    return dk + _dot(d_scores.to(q.dtype), q), dv + _dot(weights.to(grad.dtype), grad)
+
+
+@triton.autotune(
+    configs=_choices((64, 64, 4, 3), (32, 64, 4, 4), (32, 128, 4, 3), (64, 128, 8, 3)),
+    key=["tokens", "HEAD_DIM"],
+    prune_configs_by={"early_config_prune": _fitting},
+    cache_results=True,
+)
+@triton.jit
+def _key_backward_kernel(
+    qkv, grad_out, grad_qkv, log_sum, delta, tokens, heads, I, J, scale, qkv_strides, out_strides, grad_strides,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Gradients of k and v."""
+    first, sample, i, j, head, sequence = _locate(BLOCK_N, tokens, heads, I, J)
+    q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
+    k_start = q_start + heads * HEAD_DIM
+    v_start = k_start + heads * HEAD_DIM
+    grad_start, grad_steps = _enter(grad_out, out_strides, sample, i, j, head, I, J, HEAD_DIM)
+    log_sum += sequence * tokens
+    delta += sequence * tokens
+
+    token = first + tl.arange(0, BLOCK_N)
+    inside = token[:, None] < tokens
+    offsets = _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM)
+    k = tl.load(k_start + offsets, mask=inside, other=0.0)
+    v = tl.load(v_start + offsets, mask=inside, other=0.0)
+    gradients = (tl.zeros([BLOCK_N, HEAD_DIM], tl.float32), tl.zeros([BLOCK_N, HEAD_DIM], tl.float32))
+    last = (tokens - 1) // BLOCK_M * BLOCK_M
+    for block in range(0, last, BLOCK_M):
+        gradients = _key_gradients(
+            gradients, k, v, q_start, grad_start, log_sum, delta, block, tokens, steps, grad_steps, scale * LOG2_E,
+            ROWS, COLUMNS, HEAD_DIM, BLOCK_M, LAST=False,
+        )  # fmt: skip
+    dk, dv = _key_gradients(
+        gradients, k, v, q_start, grad_start, log_sum, delta, last, tokens, steps, grad_steps, scale * LOG2_E,
+        ROWS, COLUMNS, HEAD_DIM, BLOCK_M, LAST=True,
+    )  # fmt: skip
+
+    dq_start, steps = _enter(grad_qkv, grad_strides, sample, i, j, head, I, J, HEAD_DIM)
+    dk_start = dq_start + heads * HEAD_DIM
+    dv_start = dk_start + heads * HEAD_DIM
+    offsets = _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM)
+    tl.store(dk_start + offsets, (dk * scale).to(grad_qkv.dtype.element_ty), mask=inside)
+    tl.store(dv_start + offsets, dv.to(grad_qkv.dtype.element_ty), mask=inside)
+
+
+# ---------------------------------------------------------------------------------------- launches
+
+
+def forward(qkv: Tensor, counts: Sequence[int], heads: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention within the interleaved windows of a map.
+
+    Args:
+        qkv: float32, float16 or bfloat16 (B, T, H, W, 3C); the last axis holds q, k and v, each head by head.
+        counts: windows (I, J) along height and width, which they divide.
+        heads: attention heads M.
+        scale: scale of the scores, positive.
+
+    Returns:
+        The result (B, T, H, W, C), and the logarithm of every softmax's sum (B * I * J * M, N) in float32, which the
+        backward pass needs.
+    """
+    B, T, H, W, C3 = qkv.shape
+    sequences = B * counts[0] * counts[1] * heads
+    out = qkv.new_empty(B, T, H, W, C3 // 3)
+    log_sum = qkv.new_empty(sequences, B * T * H * W * heads // sequences, dtype=torch.float32)
+    qkv = _with_adjacent_channels(qkv)
+    _launch(_forward_kernel, "BLOCK_M", (qkv, out, log_sum), (qkv, out), counts, heads, scale)
+    return out, log_sum
+
+
+def backward(
+    grad: Tensor, qkv: Tensor, out: Tensor, log_sum: Tensor, counts: Sequence[int], heads: int, scale: float
+) -> Tensor:
+    """Gradient (B, T, H, W, 3C) of `qkv`, from that of the result and what `forward` took and gave."""
+    grad_qkv = qkv.new_empty(qkv.shape)
+    delta = torch.empty_like(log_sum)
+    qkv, out, grad = _with_adjacent_channels(qkv), out.contiguous(), grad.contiguous()
+    maps, about = (qkv, out, grad_qkv), (counts, heads, scale)
+    _launch(_query_backward_kernel, "BLOCK_M", (qkv, out, grad, grad_qkv, log_sum, delta), maps, *about)
+    _launch(_key_backward_kernel, "BLOCK_N", (qkv, grad, grad_qkv, log_sum, delta), maps, *about)
+    return grad_qkv
+
+
+def _with_adjacent_channels(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _launch(
+    kernel: Any,
+    block: Literal["BLOCK_M", "BLOCK_N"],
+    tensors: tuple[Tensor, ...],
+    maps: tuple[Tensor, ...],
+    counts: Sequence[int],
+    heads: int,
+    scale: float,
+) -> None:
+    """Run `kernel` on every block of every sequence, with the strides of `maps`."""
+    _, _, H, W, C3 = tensors[0].shape
+    sequences, tokens = tensors[-1].shape
+    with torch.cuda.device_of(tensors[0]):
+        kernel[lambda choice: (triton.cdiv(tokens, choice[block]) * sequences,)](
+            *tensors,
+            tokens,
+            heads,
+            *counts,
+            scale,
+            *(x.stride()[:4] for x in maps),
+            ROWS=H // counts[0],
+            COLUMNS=W // counts[1],
+            HEAD_DIM=C3 // (3 * heads),
+            enable_fp_fusion=True,
+        )

@@ -1,0 +1,71 @@
+"""Compiling `attention.cpp` and keeping what comes of it."""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_name("attention.cpp")
+
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where they cannot be had, for which the log has the reason.
+
+    The environment variable IWIN_NATIVE=0 leaves them out. CXX names the compiler, by default g++. The result is kept
+    in $XDG_CACHE_HOME/iwin (~/.cache/iwin) under a name made of all that it depends on.
+    """
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if os.environ.get("IWIN_NATIVE") == "0":
+        reason = "IWIN_NATIVE is 0"
+    elif platform.system() != "Linux" or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        reason = "they need Linux and a CPU with AVX-512"
+    elif compiler is None:
+        reason = "there is no C++ compiler"
+    else:
+        try:
+            return ctypes.CDLL(str(compiled(compiler)))
+        except subprocess.CalledProcessError as error:
+            reason = f"{compiler} failed:\n{error.stderr}"
+        except OSError as error:
+            reason = str(error)
+    log.info("attention runs without the compiled kernels: %s", reason)
+    return None
+
+
+def compiled(compiler: str) -> Path:
+    """The shared library; compiled, if it is not there yet.
+
+    Raises:
+        OSError: if it cannot be written.
+        CalledProcessError: if the compiler fails.
+    """
+    version = run([compiler, "--version"])
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    key = hashlib.sha256("\0".join([SOURCE.read_text(), *FLAGS, compiler, version, cpu]).encode()).hexdigest()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iwin"
+    path = folder / f"attention-{key[:16]}.so"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / path.name
+            run([compiler, *FLAGS, str(SOURCE), "-o", str(made)])
+            made.replace(path)  # another process finds all of it or nothing
+    return path
+
+
+def run(command: list[str]) -> str:
+    """What a command printed."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - the user's compiler

@@ -1,0 +1,47 @@
+"""Linear layers on CPUs without gradients: through oneDNN in every precision, and an MLP's a slice at a time.
+
+PyTorch's own way copies the bias into the result before it multiplies, and in fp32 multiplies by MKL, which is slower
+on AMD's CPUs.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+_AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class Linear(nn.Linear):
+    """A linear layer that takes the fastest way where `infers` holds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (..., in) to (..., out)."""
+        if not infers(x):
+            return super().forward(x)
+        dtype = _compute_dtype(x)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return torch.ops.mkldnn._linear_pointwise(x.to(dtype), self.weight.to(dtype), bias, "none", [], "")
+
+
+def by_slices(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What `layers`, an MLP, make of x (..., C): where `infers` holds, a slice of tokens at a time.
+
+    The hidden layer of a slice stays in the CPU's caches, and that of all tokens is never there at once.
+    """
+    if not infers(x):
+        return layers(x)
+    tokens = 1024 * torch.get_num_threads()
+    return torch.cat([layers(part) for part in x.flatten(0, -2).split(tokens)]).view_as(x)
+
+
+def infers(x: Tensor) -> bool:
+    """Whether x goes through a layer on a CPU eagerly, without gradients, in a precision that oneDNN has there."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling() or not _AVAILABLE:
+        return False
+    dtype = _compute_dtype(x)
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype

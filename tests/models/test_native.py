@@ -1,0 +1,205 @@
+import logging
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iwin.models.iwin import IwinBlock, Mlp, WindowAttention, deinterleave, interleave
+from iwin.models.native.attention import interleaved_attention, takes
+from iwin.models.native.library import compiled, library
+from iwin.models.native.linear import Linear, infers
+
+needs_kernels = pytest.mark.skipif(library() is None, reason="the kernels cannot be compiled here")
+
+
+def gathered_attention(qkv: Tensor, counts: tuple[int, int], heads: int, scale: float) -> Tensor:
+    B, T, H, W, channels = qkv.shape
+    q, k, v = interleave(qkv, counts).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    weights = (scale * q @ k.transpose(-2, -1)).softmax(-1)
+    return deinterleave((weights @ v).transpose(1, 2).flatten(2), counts, (B, T, H, W, channels // 3))
+
+
+@needs_kernels
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 5e-2)])
+@pytest.mark.parametrize(
+    ("shape", "counts", "heads"),
+    [
+        ((1, 1, 1, 1), (1, 1), 1),  # a single token
+        ((2, 3, 10, 15), (2, 3), 2),  # 75 tokens: neither keys nor queries fill their last block
+        ((1, 2, 4, 6), (4, 3), 3),  # windows of one row
+        ((1, 6, 14, 7), (2, 1), 1),  # 294 tokens: several blocks of keys
+    ],
+)
+def test_attention_equals_its_definition_forward_and_backward(
+    shape: tuple[int, ...], counts: tuple[int, int], heads: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(*shape, 3 * heads * 32).to(dtype)
+    grad = torch.randn(*shape, heads * 32).to(dtype)
+    exact_input, input_ = qkv.double().requires_grad_(), qkv.clone().requires_grad_()
+    exact = gathered_attention(exact_input, counts, heads, 0.3)
+    fast = interleaved_attention(input_, counts, heads=heads, scale=0.3)
+    (exact_grad,) = torch.autograd.grad(exact, exact_input, grad.double())
+    (fast_grad,) = torch.autograd.grad(fast, input_, grad)
+    assert fast.dtype == fast_grad.dtype == dtype
+    torch.testing.assert_close(fast.double(), exact, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(fast_grad.double(), exact_grad, rtol=tolerance, atol=tolerance)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [1e4, 1e18])
+def test_attention_survives_large_scores(size: float) -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(1, 2, 7, 7, 96)
+    qkv[..., :64] *= size**0.5
+    expected = gathered_attention(qkv.double(), (1, 1), 1, 1.0)
+    torch.testing.assert_close(
+        interleaved_attention(qkv, (1, 1), heads=1, scale=1.0).double(), expected, rtol=1e-3, atol=1e-3
+    )
+
+
+@needs_kernels
+def test_attention_passes_on_what_is_not_a_number() -> None:
+    qkv = torch.randn(1, 1, 7, 7, 96)
+    qkv[0, 0, 3, 3, 40] = torch.nan
+    assert interleaved_attention(qkv, (1, 1), heads=1, scale=1.0).isnan().all()
+
+
+@needs_kernels
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck's own
+def test_operators_hold_to_what_pytorch_expects_of_them() -> None:
+    qkv = torch.randn(1, 2, 4, 6, 96, requires_grad=True)
+    torch.library.opcheck(torch.ops.iwin.native_attention.default, (qkv, [2, 3], 1, 0.3))
+
+
+@needs_kernels
+def test_heads_of_another_size_and_other_precisions_are_left_to_pytorch() -> None:
+    x = torch.zeros(1, 1, 7, 7, 64)
+    assert takes(x, 2)
+    assert not takes(x, 4)
+    assert not takes(x.double(), 2)
+    assert not takes(x.half(), 2)
+    with torch.autocast("cpu", torch.float16):
+        assert not takes(x, 2)
+
+
+@needs_kernels
+def test_block_equals_itself_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    block = IwinBlock(64, num_heads=2).eval()
+    x = torch.randn(2, 3, 10, 15, 64)
+    results = []
+    for kernels in (None, ()):
+        if kernels is not None:
+            monkeypatch.setattr("iwin.models.iwin.FUSED_ATTENTION", kernels)
+        output = block(x)
+        results.append((output, *torch.autograd.grad(output.square().sum(), list(block.parameters()))))
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_on_attention_weights_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    attention = WindowAttention(64, num_heads=2, attn_drop=0.5)
+    x = torch.randn(1, 2, 7, 7, 64)
+    assert not torch.equal(attention.train()(x, (1, 1)), attention(x, (1, 1)))
+    assert torch.equal(attention.eval()(x, (1, 1)), attention(x, (1, 1)))
+
+
+# ------------------------------------------------------------------------------------------- compiling
+
+
+@needs_kernels
+def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = compiled("g++")
+    written = path.stat().st_mtime_ns
+    assert [found.name for found in (tmp_path / "iwin").iterdir()] == [path.name]
+    assert compiled("g++") == path
+    assert path.stat().st_mtime_ns == written
+
+
+@pytest.fixture
+def fresh_library() -> Callable[[], object]:
+    """`library` without its memory."""
+    return library.__wrapped__
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("IWIN_NATIVE", "0", "IWIN_NATIVE is 0"),
+        ("CXX", "no-such-compiler", "no C++ compiler"),
+        ("CXX", "false", "false"),
+    ],
+)
+def test_what_keeps_the_kernels_away_is_logged_and_no_error(
+    variable: str,
+    value: str,
+    reason: str,
+    fresh_library: Callable[[], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" and variable == "CXX":
+        pytest.skip("this CPU has no kernels anyway")
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with caplog.at_level(logging.INFO):
+        assert fresh_library() is None
+    assert reason in caplog.text
+
+
+@needs_kernels
+def test_compiler_warns_of_nothing(tmp_path: Path) -> None:
+    source = Path(__file__).parents[2] / "src/iwin/models/native/attention.cpp"
+    command = ["g++", "-std=c++17", "-march=native", "-fopenmp", "-Wall", "-Wextra", "-fsyntax-only", str(source)]
+    assert subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stderr == ""
+
+
+# ------------------------------------------------------------------------------------------- linear layers
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_linear_layers_without_gradients_equal_pytorchs(
+    bias: bool, dtype: torch.dtype, tolerance: float, mixed: bool
+) -> None:
+    torch.manual_seed(0)
+    layer = Linear(24, 40, bias=bias)
+    x = torch.randn(2, 3, 24)
+    expected = F.linear(x, layer.weight, layer.bias)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed and dtype == torch.bfloat16):
+        if not mixed:
+            layer, x = layer.to(dtype), x.to(dtype)
+        result = layer(x)
+    assert result.dtype == dtype
+    torch.testing.assert_close(result.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_linear_layers_keep_their_hooks_and_their_class() -> None:
+    layer = Linear(8, 8)
+    seen = []
+    layer.register_forward_hook(lambda *_: seen.append(1))
+    with torch.no_grad():
+        layer(torch.zeros(1, 8))
+    assert seen == [1]
+    assert isinstance(layer, nn.Linear)
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_mlp_gives_the_same_in_slices(extra: int) -> None:
+    torch.manual_seed(0)
+    mlp = Mlp(8, 32).eval()
+    x = torch.randn(2, 1024 * torch.get_num_threads() + extra, 8)
+    whole = mlp(x)
+    assert not infers(x)
+    with torch.no_grad():
+        assert infers(x)
+        torch.testing.assert_close(mlp(x), whole, rtol=1e-5, atol=1e-6)
