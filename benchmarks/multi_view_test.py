@@ -1,0 +1,135 @@
+"""Speed of the 4x3 test protocol: the views of many videos in full chunks, against loops that feed one video at a time.
+
+    python benchmarks/multi_view_test.py --videos DIR --out benchmarks/results/multi_view_test_cpu.json
+
+All variants score the same videos with the same weights, and their scores must agree before their times mean anything:
+
+- loop: open, decode, transform and score one video, then the next; nothing runs beside anything else;
+- workers: decoder processes read ahead, the model gets one video at a time, at most `max_testing_views` of its views at
+  once (the authors' way);
+- stream: what `iwin test` does.
+
+Each round runs every variant once; the ratios of a round compare neighbours in time.
+"""
+
+import argparse
+import io
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from iwin.build import build_accelerator, build_annotations, build_evaluation, build_model
+from iwin.config import load_run_config
+from iwin.config.schema import RunConfig, SplitSettings
+from iwin.engine.evaluate import Evaluation, score
+from iwin.engine.log import RunLog
+from iwin.models.recognizer import IwinRecognizer
+
+Scores = npt.NDArray[np.float32]
+
+
+def score_video_by_video(model: IwinRecognizer, evaluation: Evaluation, accelerator: Accelerator) -> Scores:
+    """Scores (videos, classes) by a loop over batches of one video."""
+    rows: dict[int, Scores] = {}
+    with torch.inference_mode():
+        for batch in evaluation.loader:
+            with accelerator.autocast():
+                scores = model.forward_views(
+                    batch.views.to(accelerator.device),
+                    max_views=evaluation.max_views,
+                    prepare=evaluation.normalize,
+                )
+            rows[int(batch.indices)] = scores[0].float().cpu().numpy()
+    return np.stack([rows[index] for index in sorted(rows)])
+
+
+def variants(config: RunConfig, split: SplitSettings, *, cpu: bool) -> dict[str, Callable[[], Scores]]:
+    """What is measured, by name."""
+    torch.manual_seed(0)
+    accelerator = build_accelerator(config, cpu=cpu)
+    annotations = build_annotations(split, name="test")
+    model = build_model(config.model, num_classes=annotations.num_classes).to(accelerator.device).eval()
+    log = RunLog(None, Console(file=io.StringIO()))
+
+    def evaluation(**changes: int) -> Evaluation:
+        changed = split.model_copy(update=changes)
+        classes = annotations.num_classes
+        return build_evaluation(config, changed, annotations, accelerator, name="test", num_classes=classes)
+
+    alone, workers, stream = evaluation(batch_size=1, num_workers=0), evaluation(batch_size=1), evaluation()
+    return {
+        "loop": lambda: score_video_by_video(model, alone, accelerator),
+        "workers": lambda: score_video_by_video(model, workers, accelerator),
+        "stream": lambda: score(model, stream, accelerator=accelerator, log=log).scores,
+    }
+
+
+def measure(ways: dict[str, Callable[[], Scores]], *, rounds: int) -> tuple[dict[str, list[float]], float]:
+    """Seconds of each variant in each round, and the largest difference of their scores; round 0 is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    apart = 0.0
+    for round_ in range(rounds + 1):
+        scores = {}
+        for name, way in ways.items():
+            begun = time.perf_counter()
+            scores[name] = way()
+            if round_:
+                seconds[name].append(time.perf_counter() - begun)
+        apart = max(apart, *(float(np.abs(one - scores["loop"]).max()) for one in scores.values()))
+    return seconds, apart
+
+
+def main() -> None:
+    """Measure, print and optionally store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=Path, required=True, help="folder of class folders")
+    parser.add_argument("--config", default="iwin_nano_16x4x112_folders")
+    parser.add_argument("--max-views", type=int, default=4, help="views at once, of one video or of several")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    args = parser.parse_args()
+    options = [f"data.test.data_prefix={args.videos}", f"model.test_cfg.max_testing_views={args.max_views}"]
+    config, _ = load_run_config(args.config, options)
+    assert config.data.test is not None
+    ways = variants(config, config.data.test, cpu=args.cpu)
+    seconds, apart = measure(ways, rounds=args.rounds)
+    if apart > 1e-4:
+        sys.exit(f"the scores differ by {apart:.2g}: the times would mean nothing")
+    ratios = {
+        name: [base / own for base, own in zip(seconds[name], seconds["stream"], strict=True)]
+        for name in ("loop", "workers")
+    }
+    for name, values in seconds.items():
+        print(f"{name:8} {statistics.median(values):.2f} s ({min(values):.2f} .. {max(values):.2f})")
+    for name, values in ratios.items():
+        print(f"{name} / stream: {statistics.median(values):.2f} ({min(values):.2f} .. {max(values):.2f})")
+    print(f"largest difference of scores: {apart:.1e}")
+    if args.out:
+        machine = torch.cuda.get_device_name() if torch.cuda.is_available() and not args.cpu else platform.processor()
+        record = {
+            "command": f"python {' '.join(sys.argv)}",
+            "date": date.today().isoformat(),
+            "machine": machine or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "seconds": seconds,
+            "ratios": ratios,
+            "largest_difference": apart,
+        }
+        args.out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

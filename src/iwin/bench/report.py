@@ -1,0 +1,59 @@
+"""The table on the console."""
+
+from typing import Any
+
+from rich.table import Table
+
+
+def table(record: dict[str, Any]) -> Table:
+    """A row a variant: medians with minimum and maximum over the rounds."""
+    result = Table(title_justify="left", caption_justify="left")
+    for name in ("variant", "clips/s", "x reference", "x fp32 reference", "peak memory", "of reference", "kept"):
+        result.add_column(name, justify="left" if name == "variant" else "right")
+    for name in ("GMAC/s", "of matmul", "difference"):
+        result.add_column(name, justify="right")
+    for name, told in record["variants"].items():
+        result.add_row(name, *cells(told))
+    peaks = ", ".join(f"{name} {rate:,.0f}" for name, rate in record["matmul_gmacs_per_second"].items())
+    result.caption = (
+        "median (min-max) over the rounds; x reference: against the plain model in the same precision, by round;\n"
+        "peak memory: above model and clips; kept: for the backward pass; difference: from the plain model in fp32\n"
+        f"matrix product of this machine, GMAC/s: {peaks or 'not measured'}"
+    )
+    return result
+
+
+def cells(told: dict[str, Any]) -> list[str]:
+    """A row without its name."""
+    if "clips_per_second" not in told:
+        return [told["error"] or "not measured"]
+    same = next((key.removeprefix("times_") for key in told if key.startswith("times_")), "")
+    share, difference = told["share_of_matmul"], told["difference"]
+    return [
+        spread(told["clips_per_second"]),
+        spread(told.get(f"times_{same}")),
+        spread(told.get("times_reference-fp32")),
+        mebibytes(told["peak_bytes"]),
+        number(told.get(f"memory_of_{same}")),
+        mebibytes(told["saved_bytes"]) + (f" ({number(ratio)})" if (ratio := told.get(f"saved_of_{same}")) else ""),
+        f"{told['gmacs_per_second']:,.0f}",
+        "" if share is None else f"{100 * share:.0f} %",
+        "" if difference is None else f"{difference:.1e}",
+    ]
+
+
+def spread(summary: dict[str, float] | None) -> str:
+    """Median, minimum and maximum."""
+    if summary is None:
+        return ""
+    return f"{number(summary['median'])} ({number(summary['min'])}-{number(summary['max'])})"
+
+
+def number(value: float | None) -> str:
+    """Three digits."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def mebibytes(size: int | None) -> str:
+    """A size for people."""
+    return "" if size is None else f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,218 @@
+"""One measurement: processes for all variants, the check that they compute the same, rounds in turn, the record."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from iwin.bench.subjects import Job
+from iwin.bench.variants import Variant, baseline, find_variant
+
+TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "bf16-cast": 5e-2, "fp16": 1e-2}
+"""Largest difference from the reference in fp32 that a variant may have, by its precision: of the logits, over their
+largest one; in training of the loss, over the loss, and of all gradients as one vector, by its length."""
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Entry:
+    """What is known of one variant.
+
+    Attributes:
+        job: what was asked.
+        facts: what its process told when it was ready (`worker.prepare`).
+        error: why it was not measured; empty if it was.
+        difference: its largest difference from the reference, as in `TOLERANCES`; None for models of other authors.
+        rounds: seconds of each pass, round by round.
+    """
+
+    job: Job
+    facts: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    difference: float | None = None
+    rounds: list[list[float]] = field(default_factory=list)
+
+    @property
+    def variant(self) -> Variant:
+        """The variant."""
+        return find_variant(self.job.variant)
+
+    @property
+    def speeds(self) -> list[float]:
+        """Clips a second in each round, by the median of its passes."""
+        return [self.facts["clips"] / median(seconds) for seconds in self.rounds]
+
+
+class Worker:
+    """The process of one variant.
+
+    Args:
+        job: what it measures.
+        scratch: folder for what it computes.
+    """
+
+    def __init__(self, job: Job, scratch: Path) -> None:
+        self.output = scratch / f"{job.variant}.pt"
+        with (scratch / f"{job.variant}.log").open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "iwin.bench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={
+                    **os.environ,
+                    "OMP_WAIT_POLICY": "PASSIVE",
+                },  # threads that wait must not spin: others are measured
+            )
+        self.tell({"job": asdict(job), "output": str(self.output)})
+
+    def tell(self, message: object) -> None:
+        """Send a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """The next answer; `{"error": …}` if the process ended instead."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"error": f"its process ended with status {self.process.wait()}"}
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def measure(jobs: Sequence[Job], *, rounds: int, say: Say) -> list[Entry]:
+    """Measure variants in turn: every round, each does its passes while the others wait.
+
+    Nothing is timed before it is known to compute what the reference in fp32 computes, which is started for that even
+    if it is not among the jobs; what differs is not timed at all.
+    """
+    entries = [Entry(job) for job in jobs]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        scratch = Path(folder)
+        workers: dict[str, Worker] = {}
+        for entry in with_reference(entries):
+            say(f"getting {entry.job.variant} ready")
+            worker = Worker(entry.job, scratch)
+            stack.callback(worker.stop)
+            entry.facts = worker.hear()
+            entry.error = entry.facts.pop("error", "")
+            workers[entry.job.variant] = worker
+        check(entries, scratch)
+        for entry in entries:
+            if entry.error:
+                say(f"{entry.job.variant} is not timed: {entry.error}")
+        for index in range(rounds):
+            say(f"round {index + 1} of {rounds}")
+            for entry in entries:
+                if not entry.error:
+                    time_round(entry, workers[entry.job.variant])
+    return entries
+
+
+def with_reference(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, the reference in fp32 among them if anything is to be compared with it."""
+    compared = [entry for entry in entries if entry.variant.family in ("iwin", "reference")]
+    if not compared or any(entry.job.variant == "reference-fp32" for entry in entries):
+        return list(entries)
+    return [Entry(replace(compared[0].job, variant="reference-fp32")), *entries]
+
+
+def time_round(entry: Entry, worker: Worker) -> None:
+    """One round of one variant."""
+    worker.tell("go")
+    answer = worker.hear()
+    if "error" in answer:
+        entry.error = answer["error"]
+    else:
+        entry.rounds.append(answer["seconds"])
+
+
+def check(entries: Sequence[Entry], scratch: Path) -> None:
+    """Compare what the variants computed with the reference in fp32; those that differ get an error."""
+    import torch
+
+    compared = [entry for entry in entries if entry.variant.family in ("iwin", "reference") and not entry.error]
+    if not compared:
+        return
+    path = scratch / "reference-fp32.pt"
+    if not path.exists():
+        for entry in compared:
+            entry.error = "the reference in fp32, which says what is right, could not run"
+        return
+    right = torch.load(path)
+    for entry in compared:
+        found = torch.load(scratch / f"{entry.job.variant}.pt")
+        result, gradients = found["result"] - right["result"], found["gradients"] - right["gradients"]
+        entry.difference = (result.abs().max() / right["result"].abs().max()).item()
+        if entry.job.train:
+            entry.difference = max(entry.difference, (gradients.norm() / right["gradients"].norm()).item())
+        tolerance = TOLERANCES[entry.variant.precision]
+        if not entry.difference <= tolerance:
+            entry.error = f"differs from the reference by {entry.difference:.2g}, more than {tolerance:.2g}"
+
+
+def ratios(entry: Entry, base: Entry) -> list[float]:
+    """How many times as fast an entry is as another, round by round."""
+    return [fast / slow for fast, slow in zip(entry.speeds, base.speeds, strict=False)]
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median, minimum and maximum."""
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def peak_rates(entries: Sequence[Entry]) -> dict[str, float]:
+    """Multiply-adds a second of the bare matrix product, by precision: the best round's."""
+    return {
+        entry.variant.precision: entry.facts["macs"] * max(entry.speeds)
+        for entry in entries
+        if entry.variant.family == "matmul" and entry.rounds
+    }
+
+
+def describe(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
+    """What is told of an entry: see docs/performance.md for the fields."""
+    told: dict[str, Any] = {"job": asdict(entry.job), **entry.facts, "difference": entry.difference}
+    if entry.error or not entry.rounds:
+        return {**told, "error": entry.error}
+    by_name = {other.job.variant: other for other in entries if other.rounds}
+    told |= {"rounds_seconds": entry.rounds, "clips_per_second": summary(entry.speeds)}
+    for name in dict.fromkeys((baseline(entry.variant), "reference-fp32")):
+        if name in by_name and entry.variant.family == "iwin":
+            told[f"times_{name}"] = summary(ratios(entry, by_name[name]))
+            told[f"memory_of_{name}"] = entry.facts["peak_bytes"] / by_name[name].facts["peak_bytes"]
+            if entry.facts["saved_bytes"]:
+                told[f"saved_of_{name}"] = entry.facts["saved_bytes"] / by_name[name].facts["saved_bytes"]
+    passes = 3 if entry.job.train else 1  # a backward pass multiplies twice as much as its forward pass
+    rate = told["clips_per_second"]["median"] * passes * entry.facts["macs"]
+    peak = peak_rates(entries).get("bf16" if entry.variant.precision == "bf16-cast" else entry.variant.precision)
+    return {**told, "gmacs_per_second": rate / 1e9, "share_of_matmul": rate / peak if peak else None}
+
+
+def record(command: Sequence[str], entries: Sequence[Entry], growth: dict[str, Any]) -> dict[str, Any]:
+    """All that a later reader needs: where, with what, when, every sample."""
+    from iwin.bench.machine import describe_machine
+
+    return {
+        "command": " ".join(command),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": describe_machine(),
+        "tolerances": TOLERANCES,
+        "matmul_gmacs_per_second": {name: rate / 1e9 for name, rate in peak_rates(entries).items()},
+        "variants": {entry.job.variant: describe(entry, entries) for entry in entries},
+        "growth": growth,
+    }

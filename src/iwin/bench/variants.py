@@ -1,0 +1,121 @@
+"""What can be compared: our model in every way to run it, the plain reference, and models of other authors."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from iwin.errors import ConfigError, did_you_mean
+
+Family = Literal["iwin", "reference", "peer", "matmul"]
+Precision = Literal["fp32", "bf16", "bf16-cast", "fp16"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run one model.
+
+    Attributes:
+        name: the name on the command line and in the results.
+        family: our model, the plain reference, a model of other authors, or a bare matrix product.
+        precision: "bf16" and "fp16" are autocast, as `iwin train` and `iwin test` have it; "bf16-cast" has weights and
+            clips in bf16.
+        how: "eager", "sdpa" (the same without our own attention kernels), "compiled" (torch.compile), "cudagraphs" (the
+            same, mode reduce-overhead), "checkpointed" (gradients recomputed block by block), "exported"
+            (torch.export), "onnxruntime" or "openvino".
+        model: name of a peer.
+        needs: packages that must be installed.
+        devices: where it can run.
+    """
+
+    name: str
+    family: Family
+    precision: Precision = "fp32"
+    how: str = "eager"
+    model: str = ""
+    needs: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+    @property
+    def trains(self) -> bool:
+        """Whether a training step can be measured."""
+        return self.how in ("eager", "sdpa", "compiled", "checkpointed") and self.precision != "bf16-cast"
+
+    @property
+    def missing(self) -> str:
+        """The packages that it needs and that are not installed."""
+        return ", ".join(package for package in self.needs if find_spec(package) is None)
+
+
+PEERS = {
+    "swin3d_t": (16, 224, "torchvision"),
+    "mvit_v2_s": (16, 224, "torchvision"),
+    "videomae_b": (16, 224, "transformers"),
+}
+"""Models of other authors: frames and side of the clips that they are made for, and the package that has them."""
+
+VARIANTS = (
+    Variant("reference-fp32", "reference"),
+    Variant("reference-bf16", "reference", "bf16"),
+    Variant("reference-bf16-cast", "reference", "bf16-cast"),
+    Variant("fp32", "iwin"),
+    Variant("bf16", "iwin", "bf16"),
+    Variant("bf16-cast", "iwin", "bf16-cast"),
+    Variant("fp16", "iwin", "fp16", devices=("cuda",)),
+    Variant("fp32-sdpa", "iwin", how="sdpa"),
+    Variant("bf16-sdpa", "iwin", "bf16", how="sdpa"),
+    Variant("bf16-cast-sdpa", "iwin", "bf16-cast", how="sdpa"),
+    Variant("fp32-compiled", "iwin", how="compiled"),
+    Variant("bf16-compiled", "iwin", "bf16", how="compiled"),
+    Variant("bf16-cast-compiled", "iwin", "bf16-cast", how="compiled"),
+    Variant("bf16-cudagraphs", "iwin", "bf16-cast", how="cudagraphs", devices=("cuda",)),
+    Variant("fp32-checkpointed", "iwin", how="checkpointed"),
+    Variant("bf16-checkpointed", "iwin", "bf16", how="checkpointed"),
+    Variant("fp32-exported", "iwin", how="exported"),
+    Variant("fp32-onnxruntime", "iwin", how="onnxruntime", needs=("onnxruntime", "onnxscript"), devices=("cpu",)),
+    Variant("fp32-openvino", "iwin", how="openvino", needs=("openvino",), devices=("cpu",)),
+    Variant("bf16-openvino", "iwin", "bf16", how="openvino", needs=("openvino",), devices=("cpu",)),
+    *(
+        Variant(f"{model}-{precision}", "peer", precision, model=model, needs=(package,))
+        for model, (_, _, package) in PEERS.items()
+        for precision in ("fp32", "bf16")
+    ),
+    Variant("matmul-fp32", "matmul"),
+    Variant("matmul-bf16", "matmul", "bf16"),
+    Variant("matmul-fp16", "matmul", "fp16", devices=("cuda",)),
+)
+
+DEFAULT = {
+    "cpu": ("reference-fp32", "reference-bf16", "reference-bf16-cast", "fp32", "bf16", "bf16-cast"),
+    "cuda": (
+        "reference-fp32",
+        "reference-bf16",
+        "fp32",
+        "bf16",
+        "bf16-cast",
+        "bf16-sdpa",
+        "fp16",
+        "bf16-compiled",
+        "bf16-cudagraphs",
+    ),
+}
+"""What is measured where no variants are named; for training, those of them that train."""
+
+
+def find_variant(name: str) -> Variant:
+    """The variant of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for variant in VARIANTS:
+        if variant.name == name:
+            return variant
+    names = [variant.name for variant in VARIANTS]
+    raise ConfigError(f"there is no variant {name}{did_you_mean(name, names) or f'; there are {chr(32).join(names)}'}")
+
+
+def baseline(variant: Variant) -> str | None:
+    """The reference that a variant of ours is measured against: the one of its precision (fp16: that of bf16)."""
+    if variant.family != "iwin":
+        return None
+    return f"reference-{'bf16' if variant.precision == 'fp16' else variant.precision}"

@@ -1,0 +1,143 @@
+"""`iwin bench model`: speed and memory of the model in every way to run it, against the plain reference and peers."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from iwin.bench.subjects import Job
+    from iwin.bench.variants import Variant
+
+PRESETS = {
+    "h200": {"device": "cuda", "batch": 64, "rounds": 5, "iterations": 5},
+    "h200-train": {"train": True, "device": "cuda", "batch": 16, "rounds": 5, "iterations": 3},
+}
+"""Settings that go together; an option given beside one overrules it. The plain reference keeps gigabytes a clip for
+the backward pass, so fewer clips go into a training step."""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "model",
+        help="speed and memory of the model",
+        description="Measure variants of the model side by side, each in a process of its own.",
+    )
+    parser.add_argument(
+        "model", metavar="NAME", nargs="?", default="iwin_tiny", help="a video model (default iwin_tiny)"
+    )
+    parser.add_argument("--train", action="store_true", help="a training step instead of a forward pass")
+    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="what to measure; --list names them")
+    parser.add_argument("--peers", action="store_true", help="add models of other authors, at their own input sizes")
+    parser.add_argument("--growth", action="store_true", help="also measure growth with frames, pixels and batch")
+    parser.add_argument("--frames", type=int, default=32, metavar="N", help="frames of a clip (default 32)")
+    parser.add_argument("--size", type=int, nargs="+", default=[224], metavar="N", help="side, or height and width")
+    parser.add_argument("--batch", type=int, metavar="N", help="clips at once (default 1)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds in which each variant has its turn (default 5)")
+    parser.add_argument("--iterations", type=int, metavar="N", help="passes of a turn (default 1; 5 on a GPU)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="where to run (default: a GPU where there is one)")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="settings for a machine")
+    parser.add_argument("--out", metavar="DIR", help="write NAME.json and charts there")
+    parser.add_argument("--name", help="name of those files (default: of model, device and size)")
+    parser.add_argument("--list", action="store_true", help="print the variants and leave")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print the table, write the record and the charts."""
+    from iwin.bench.charts import draw_charts, new_figure
+    from iwin.bench.growth import measure_growth
+    from iwin.bench.report import table
+    from iwin.bench.session import measure, record
+    from iwin.bench.variants import VARIANTS
+    from iwin.files import save_json
+
+    if args.list:
+        for variant in VARIANTS:
+            print(variant.name + (f"  (needs {variant.missing})" if variant.missing else ""))
+        return 0
+    job = base_job(args)
+    if args.out:
+        new_figure(1, 1)  # tells now, not after the work, if charts cannot be drawn
+    rounds = args.rounds or 5
+    variants = choose(args, job)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    entries = measure([replace(job, variant=variant.name) for variant in variants], rounds=rounds, say=say)
+    reference = [variant.name for variant in variants if variant.name in ("reference-fp32", "fp32", "bf16")]
+    growth = measure_growth(job, reference, rounds=min(rounds, 3), say=say) if args.growth else {}
+    found = record(["iwin", *sys.argv[1:]], entries, growth)
+    Console(width=None if sys.stdout.isatty() else 180).print(table(found))
+    if args.out:
+        name = args.name or f"{args.model}_{'train' if args.train else 'infer'}_{job.device}"
+        save_json(Path(args.out) / f"{name}.json", found)
+        for path in (Path(args.out) / f"{name}.json", *draw_charts(found, Path(args.out), name)):
+            print(path)
+    return 0 if all(entry.rounds for entry in entries) else 1
+
+
+def base_job(args: argparse.Namespace) -> "Job":
+    """What all variants have in common.
+
+    Raises:
+        ConfigError: if it cannot be measured.
+    """
+    import torch
+
+    from iwin.bench.subjects import Job
+    from iwin.errors import ConfigError
+    from iwin.models.zoo import VIDEO_MODELS
+
+    for name, value in PRESETS.get(args.preset, {}).items():
+        if not getattr(args, name):
+            setattr(args, name, value)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("there is no CUDA device here; give --device cpu")
+    if args.model not in VIDEO_MODELS:
+        raise ConfigError(f"there is no video model {args.model}; choose one of {', '.join(VIDEO_MODELS)}")
+    counts = {"--frames": args.frames, "--batch": args.batch, "--rounds": args.rounds, "--iterations": args.iterations}
+    wrong = [option for option, value in counts.items() if value is not None and value < 1]
+    if wrong or len(args.size) > 2 or min(args.size) < 1:
+        raise ConfigError(f"{', '.join(wrong) or '--size'} takes numbers from 1 up; --size one or two of them")
+    return Job(
+        variant="fp32",
+        model=args.model,
+        batch=args.batch or 1,
+        frames=args.frames,
+        height=args.size[0],
+        width=args.size[-1],
+        train=args.train,
+        device=device,
+        iterations=args.iterations or (5 if device == "cuda" else 1),
+    )
+
+
+def choose(args: argparse.Namespace, job: "Job") -> "list[Variant]":
+    """The variants to measure, matrix products among them.
+
+    Raises:
+        ConfigError: if one that was named cannot run here.
+    """
+    from iwin.bench.variants import DEFAULT, VARIANTS, find_variant
+    from iwin.errors import ConfigError
+
+    chosen = [find_variant(name) for name in args.variants or DEFAULT[job.device]]
+    if args.variants is None and job.train:
+        chosen = [*filter(lambda variant: variant.trains, chosen), find_variant("bf16-checkpointed")]
+    if args.peers:
+        chosen += [variant for variant in VARIANTS if variant.family == "peer" and not variant.missing]
+    chosen += [v for v in VARIANTS if v.family == "matmul" and v not in chosen and job.device in v.devices]
+    for variant in chosen:
+        if variant.missing:
+            raise ConfigError(f"{variant.name} needs {variant.missing}, which is not installed; leave it out")
+        if job.device not in variant.devices or (job.train and variant.family == "iwin" and not variant.trains):
+            task = "trained" if job.train else "run"
+            raise ConfigError(f"{variant.name} cannot be {task} on {job.device}; leave it out")
+    return chosen

@@ -1,0 +1,120 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from iwin.bench.growth import measure_growth
+from iwin.bench.report import cells
+from iwin.bench.session import TOLERANCES, Entry, check, describe, measure, record
+from iwin.bench.subjects import Job
+
+SMALL = Job(variant="fp32", model="iwin_nano", frames=4, height=32, width=32)
+
+
+def entry(variant: str, rounds: list[list[float]], peak: int = 100) -> Entry:
+    facts = {"clips": 2, "macs": 10**9, "peak_bytes": peak, "process_peak_bytes": 1000, "saved_bytes": None}
+    return Entry(replace(SMALL, variant=variant), facts=facts, difference=0.0, rounds=rounds)
+
+
+def outputs(folder: Path, **results: list[float]) -> list[Entry]:
+    for name, values in results.items():
+        logits = torch.tensor(values)
+        torch.save({"result": logits, "gradients": torch.empty(0)}, folder / f"{name.replace('_', '-')}.pt")
+    return [Entry(replace(SMALL, variant=name.replace("_", "-"))) for name in results]
+
+
+def test_what_differs_from_the_reference_is_refused(tmp_path: Path) -> None:
+    entries = outputs(tmp_path, reference_fp32=[4.0, 1.0], fp32=[4.001, 1.0], bf16=[4.1, 1.0], bf16_sdpa=[5.0, 1.0])
+    check(entries, tmp_path)
+    differences = [entry.difference for entry in entries]
+    assert differences == pytest.approx([0, 2.5e-4, 0.025, 0.25], rel=1e-3)
+    assert [bool(entry.error) for entry in entries] == [False, True, False, True]
+    assert "differs from the reference by 0.00025, more than 0.0001" in entries[1].error
+
+
+def test_what_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    entries = outputs(tmp_path, reference_fp32=[4.0], fp32=[float("nan")])
+    check(entries, tmp_path)
+    assert "differs" in entries[1].error
+
+
+def test_nothing_is_timed_without_the_reference(tmp_path: Path) -> None:
+    entries = outputs(tmp_path, fp32=[4.0])
+    check(entries, tmp_path)
+    assert "the reference in fp32" in entries[0].error
+
+
+def test_gradients_are_compared_too(tmp_path: Path) -> None:
+    job = replace(SMALL, train=True)
+    for name, gradient in (("reference-fp32", [3.0, 4.0]), ("fp32", [3.0, 4.1])):
+        torch.save({"result": torch.tensor(2.0), "gradients": torch.tensor(gradient)}, tmp_path / f"{name}.pt")
+    entries = [Entry(replace(job, variant=name)) for name in ("reference-fp32", "fp32")]
+    check(entries, tmp_path)
+    assert entries[1].difference == pytest.approx(0.1 / 5, rel=1e-4)
+    assert entries[1].error
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    entries = [entry("reference-fp32", [[4.0], [8.0], [6.0]], peak=400), entry("fp32", [[2.0], [2.0], [2.0]])]
+    told = describe(entries[1], entries)
+    assert told["times_reference-fp32"] == {"median": 3.0, "min": 2.0, "max": 4.0}
+    assert told["clips_per_second"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+    assert told["memory_of_reference-fp32"] == 0.25
+    assert told["rounds_seconds"] == [[2.0], [2.0], [2.0]]
+    assert told["share_of_matmul"] is None
+
+
+def test_share_of_the_machines_matrix_product() -> None:
+    product = entry("matmul-bf16", [[1.0], [2.0]])
+    entries = [entry("bf16-cast", [[4.0]]), product]
+    assert describe(entries[0], entries)["share_of_matmul"] == pytest.approx(0.25)  # of its best round
+    entries[0].job = replace(entries[0].job, train=True)
+    assert describe(entries[0], entries)["share_of_matmul"] == pytest.approx(0.75)  # three passes of multiply-adds
+
+
+def test_record_tells_where_and_with_what_it_was_measured() -> None:
+    found = record(["iwin", "bench", "model"], [entry("fp32", [[1.0]])], {})
+    assert found["command"] == "iwin bench model"
+    assert torch.__version__.startswith(found["machine"]["versions"]["torch"])
+    assert found["machine"]["memory_bytes"] > 2**28
+    assert found["tolerances"] == TOLERANCES
+    assert len(cells(found["variants"]["fp32"])) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [False, True])
+def test_variants_are_measured_in_processes_of_their_own(train: bool) -> None:
+    said: list[str] = []
+    names = ["fp32", "fp32-sdpa", "matmul-fp32"]
+    entries = measure([replace(SMALL, variant=name, train=train) for name in names], rounds=2, say=said.append)
+    assert [entry.error for entry in entries] == ["", "", ""]
+    assert [len(entry.rounds) for entry in entries] == [2, 2, 2]
+    assert all(second > 0 for entry in entries for seconds in entry.rounds for second in seconds)
+    assert all(entry.difference is not None and entry.difference < 1e-4 for entry in entries[:2])
+    assert said[-1] == "round 2 of 2"
+
+
+@pytest.mark.slow
+def test_a_variant_that_fails_does_not_cost_the_others() -> None:
+    said: list[str] = []
+    jobs = [replace(SMALL, variant="fp32"), replace(SMALL, variant="bf16-cudagraphs", device="cuda")]
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    entries = measure(jobs, rounds=1, say=said.append)
+    assert len(entries[0].rounds) == 1
+    assert entries[1].error
+    assert any(line.startswith("bf16-cudagraphs is not timed") for line in said)
+
+
+@pytest.mark.slow
+def test_growth_has_a_point_for_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwin.bench.growth.STEPS", {"frames": (2, 4), "side": (16, 32), "batch": (1,)})
+    found = measure_growth(SMALL, ["fp32"], rounds=1, say=lambda _: None)
+    assert [(axis, point[axis]) for axis, points in found.items() for point in points] == [
+        ("frames", 2),
+        ("frames", 4),
+        ("pixels", 256),
+        ("pixels", 1024),
+        ("batch", 1),
+    ]
