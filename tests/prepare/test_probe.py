@@ -1,0 +1,91 @@
+"""What is found out about one video."""
+
+import hashlib
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from iwin.data.annotations import FrameFolder, Sample, ShardMember
+from iwin.prepare.probe import Probe, VideoFacts, probe
+from tests.prepare.files import BAD, write_audio, write_clip
+from tests.videos import numbered_frames, remux, write_video
+
+
+def look(path: Path, **options: object) -> dict[str, object]:
+    return probe(Probe(Sample(str(path), (0,)), **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("depth", ["open", "places", "all"])
+def test_the_facts_of_a_good_file(tmp_path: Path, depth: str) -> None:
+    path = write_video(tmp_path / "a.mkv", numbered_frames(40), gop=10, bframes=2, fps=20, audio=True)
+    found = look(path, depth=depth, digest=True)
+    assert found == {
+        "container": "matroska,webm",
+        "codec": "h264",
+        "height": 64,
+        "width": 96,
+        "num_frames": 40,
+        "duration": pytest.approx(2.0),
+        "fps": pytest.approx(20.0),
+        "keyframe_interval": 10.0,
+        "digest": hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(),
+    }
+
+
+def test_the_size_is_the_displayed_one(tmp_path: Path) -> None:
+    found = look(write_video(tmp_path / "a.mp4", numbered_frames(3), rotation=90))
+    assert (found["height"], found["width"]) == (96, 64)
+
+
+@pytest.mark.parametrize("problem", ["cut off", "undecodable", "unreadable"])
+def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, problem: str) -> None:
+    path = BAD[problem](tmp_path / "bad.mp4")
+    found = look(path)
+    assert found["problem"] == problem
+    assert str(found["reason"]).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi", ".webm"])
+def test_downloads_that_broke_off_are_known_by_their_header(tmp_path: Path, suffix: str) -> None:
+    codec = "libvpx-vp9" if suffix == ".webm" else "mpeg4"
+    path = write_video(tmp_path / f"a{suffix}", numbered_frames(80), codec=codec, audio=suffix == ".mkv")
+    assert "problem" not in look(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    assert look(path)["problem"] == "cut off"
+
+
+def test_a_song_is_no_video(tmp_path: Path) -> None:
+    found = look(write_audio(tmp_path / "song.mp4"))
+    assert found["problem"] == "unreadable"
+    assert "holds no video" in str(found["reason"])
+
+
+def test_damage_between_the_three_places_needs_every_frame(tmp_path: Path) -> None:
+    good = write_video(tmp_path / "a.mp4", numbered_frames(80), gop=10, bframes=0)
+    path = remux(good, tmp_path / "b.mp4", lambda number, packet: [bytes(packet)[: 4 if number == 15 else None]])
+    assert look(path, depth="places").get("problem") is None
+    assert look(path, depth="all")["problem"] == "undecodable"
+
+
+def test_what_the_file_system_knows(tmp_path: Path) -> None:
+    good = VideoFacts.of_sample(Sample(str(write_clip(tmp_path / "a.mp4")), (0,)))
+    assert (good.problem, good.size) == (None, (tmp_path / "a.mp4").stat().st_size)
+    assert VideoFacts.of_sample(Sample(str(tmp_path / "no.mp4"), (0,))).problem == "missing"
+    assert VideoFacts.of_sample(Sample(str(BAD["empty"](tmp_path / "e.mp4")), (0,))).problem == "empty"
+    assert VideoFacts.of_sample(Sample(str(tmp_path), (0,))).problem == "unreadable"
+    assert VideoFacts.of_sample(Sample("s3://bucket/a.mp4", (0,))).problem is None
+
+
+def test_videos_in_shards_and_folders_of_frames_are_looked_into(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(clip, "a.mp4")
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        offset = tar.getmember("a.mp4").offset_data
+    member = ShardMember(str(tmp_path / "a.tar"), offset, clip.stat().st_size)
+    sample = Sample(str(tmp_path / "a.tar" / "a.mp4"), (0,), member)
+    assert probe(Probe(sample, digest=True)) == look(clip, digest=True)
+    assert VideoFacts.of_sample(sample).size == clip.stat().st_size
+    found = probe(Probe(Sample(str(tmp_path / "none"), (0,), FrameFolder(3))))
+    assert found["problem"] == "unreadable"

@@ -1,0 +1,75 @@
+"""What SOURCE stands for."""
+
+from pathlib import Path
+
+import pytest
+
+from iwin.data.annotations import FrameFolder
+from iwin.errors import DataError
+from iwin.prepare.splits import Split, read_splits, write_split
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def lines(split: Split) -> list[tuple[str, tuple[int, ...]]]:
+    return [(split.relative(sample.path), sample.labels) for sample in split.samples]
+
+
+def test_lists_are_relative_to_their_folder_or_the_root(tmp_path: Path) -> None:
+    touch(tmp_path / "videos" / "a b.mp4")
+    (tmp_path / "train.txt").write_text("videos/a b.mp4 1\n")
+    (tmp_path / "val.csv").write_text("a b.mp4,0\n")
+    (train,) = read_splits([tmp_path / "train.txt"])
+    (val,) = read_splits([tmp_path / "val.csv"], root=tmp_path / "videos")
+    assert (train.name, lines(train)) == ("train", [("videos/a b.mp4", (1,))])
+    assert (val.name, lines(val)) == ("val", [("a b.mp4", (0,))])
+
+
+def test_several_labels_and_frame_folders_are_read(tmp_path: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "train.txt").write_text("imgs 5 3 4\n")
+    (split,) = read_splits([tmp_path / "train.txt"], multi_label=True, frame_folders=True)
+    assert split.samples[0].labels == (3, 4)
+    assert split.samples[0].stored == FrameFolder(5)
+    write_split(tmp_path / "copy.txt", split.samples, classes=None)
+    assert (tmp_path / "copy.txt").read_text() == f"{tmp_path}/imgs 5 3 4\n"
+
+
+def test_a_folder_with_train_in_it_holds_splits(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("train/x/a.mp4", "train/y/a.mp4", "val/y/b.mp4", "notes/z/c.mp4")))
+    train, val = read_splits([tmp_path])
+    assert (train.name, lines(train)) == ("train", [("train/x/a.mp4", (0,)), ("train/y/a.mp4", (1,))])
+    assert (val.name, lines(val)) == ("val", [("val/y/b.mp4", (1,))])
+    assert train.annotations.classes == val.annotations.classes == ("x", "y")
+
+
+def test_a_class_may_be_called_test(tmp_path: Path) -> None:
+    touch(tmp_path / "clips" / "test" / "a.mp4", tmp_path / "clips" / "rest" / "a.mp4")
+    (split,) = read_splits([tmp_path / "clips"])
+    assert split.name == "clips"
+    assert split.annotations.classes == ("rest", "test")
+
+
+def test_names_have_to_differ(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "x.mp4", tmp_path / "b" / "x.mp4")
+    for folder in ("a", "b"):
+        (tmp_path / folder / "train.txt").write_text("x.mp4 0\n")
+    with pytest.raises(DataError, match="two sources are called 'train'"):
+        read_splits([tmp_path / "a" / "train.txt", tmp_path / "b" / "train.txt"])
+
+
+def test_options_without_effect_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "x" / "a.mp4")
+    with pytest.raises(DataError, match=r"--root .* has no effect"):
+        read_splits([tmp_path], root=tmp_path)
+
+
+def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such folder"):
+        read_splits([tmp_path / "no"])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_splits([tmp_path / "no.txt"])
