@@ -1,9 +1,21 @@
 """`iwin data`: prepare a data set once; one file a verb."""
 
 import argparse
-from types import ModuleType
 
-VERBS: tuple[ModuleType, ...] = ()
+from iwin.cli.data import check, download, fingerprint, frames, info, resize, shard, show
+from iwin.cli.data import list as list_
+
+VERBS = (
+    list_,
+    download,
+    check,
+    resize,
+    frames,
+    shard,
+    info,
+    fingerprint,
+    show,
+)
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,169 @@
+"""Arguments and output that the steps of `iwin data` share."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from iwin.cli.common import console
+from iwin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from iwin.data.annotations import Sample
+    from iwin.prepare.convert import Outcome
+    from iwin.prepare.splits import Split
+
+T = TypeVar("T")
+
+_INTERVAL = 30.0
+"""Seconds between two lines that tell how far the work is, where there is no terminal for a bar."""
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """`SOURCE …` and `--root`."""
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a list (.txt, .csv), a folder of class folders, or a folder with train/ and val/ of class folders",
+    )
+    parser.add_argument("--root", metavar="DIR", help="what a list's paths are relative to (default: its folder)")
+    parser.add_argument("--multi-label", action="store_true", help="a list's lines can end in several labels")
+    parser.add_argument(
+        "--frame-folders", action="store_true", help="a list names folders of frames, in lines of `path frames label`"
+    )
+
+
+def add_work_options(parser: argparse.ArgumentParser, *, time_limit: float) -> None:
+    """`--processes` and `--time-limit`."""
+    parser.add_argument("--processes", type=int, metavar="N", help="files worked on at once (default: one a core)")
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=time_limit,
+        metavar="S",
+        help=f"seconds without progress after which the work on a file is killed (default {time_limit:g})",
+    )
+
+
+class Work(NamedTuple):
+    """How the work on many files is shared out.
+
+    Attributes:
+        processes: files worked on at once.
+        time_limit: seconds without progress after which the work on a file is killed.
+    """
+
+    processes: int
+    time_limit: float
+
+
+def work_options(args: argparse.Namespace) -> Work:
+    """What `add_work_options` declared.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+    from iwin.prepare.pool import default_processes
+
+    processes = default_processes() if args.processes is None else args.processes
+    check_least(processes, 1, "--processes")
+    if args.time_limit <= 0:
+        raise ConfigError(f"--time-limit {args.time_limit:g}: is a number of seconds above 0")
+    return Work(processes, args.time_limit)
+
+
+def check_least(value: int, least: int, option: str) -> None:
+    """Refuse numbers that are too small.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if value < least:
+        raise ConfigError(f"{option} {value}: is a whole number from {least} up")
+
+
+def read_sources(args: argparse.Namespace) -> "list[Split]":
+    """The splits that SOURCE and --root name."""
+    from iwin.prepare.splits import read_splits
+
+    return read_splits(args.sources, root=args.root, multi_label=args.multi_label, frame_folders=args.frame_folders)
+
+
+def unique_samples(splits: "Iterable[Split]") -> "list[Sample]":
+    """The videos of some splits, each file once."""
+    unique: dict[str, Sample] = {}
+    for split in splits:
+        for sample in split.samples:
+            unique.setdefault(sample.path, sample)
+    return list(unique.values())
+
+
+def follow(items: Iterable[T], *, title: str, total: int) -> Iterator[T]:
+    """Iterate and tell how far it is and how long it will take: a bar on a terminal, else a line now and then."""
+    from iwin.engine.log import progress
+
+    screen = console()
+    if screen.is_terminal:
+        yield from progress(items, console=screen, title=title, total=total)
+        return
+    start = told = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - told >= _INTERVAL and done < total:
+            told = now
+            left = (now - start) / done * (total - done)
+            screen.print(f"{title}: {done} of {total}, about {duration(left)} left", highlight=False)
+
+
+def conclude(
+    splits: "Sequence[Split]", outcomes: "Sequence[Outcome]", out: Path, *, frame_folders: bool = False
+) -> int:
+    """Name what could not be made, write the lists of what was, and say so; the exit status."""
+    from iwin.prepare.convert import write_lists
+
+    failed = [outcome for outcome in outcomes if outcome.reason is not None]
+    for reason in sorted(str(outcome.reason) for outcome in failed):
+        print(reason, file=sys.stderr)
+    made = sum(outcome.facts is not None and outcome.is_new for outcome in outcomes)
+    print(f"{made:,} made, {len(outcomes) - made - len(failed):,} there already, {len(failed):,} not possible")
+    for path, count in write_lists(splits, outcomes, out, frame_folders=frame_folders):
+        print(f"list: {path}, {counted(count, 'video')}, paths relative to {out}")
+    return 1 if failed else 0
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `3 min 20 s` or `12 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def file_size(count: float) -> str:
+    """Bytes as people read them: `12.3 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 video`, `2 videos`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def output_folder(name: str) -> Path:
+    """The path of a folder that the command will fill.
+
+    Raises:
+        ConfigError: if it is a file.
+    """
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{name}: is a file; name a folder to write to")
+    return path
