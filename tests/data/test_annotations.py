@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from iwin.data.annotations import Annotations, Sample, read_class_folders, read_list
+from iwin.data.annotations import (
+    Annotations,
+    FrameFolder,
+    FrameList,
+    Sample,
+    read_class_folders,
+    read_list,
+    split_folder,
+)
 from iwin.errors import DataError
 
 
@@ -112,3 +120,59 @@ def test_a_class_without_videos_is_refused_in_training_only(tmp_path: Path) -> N
     with pytest.raises(DataError, match="b: the class folder holds no video"):
         read_class_folders(tmp_path)
     assert len(read_class_folders(tmp_path, classes=["a", "b"]).samples) == 1
+
+
+# Several labels, frame folders, splits by other names.
+
+
+def test_a_line_can_end_in_several_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "two words.mp4")
+    (tmp_path / "list.txt").write_text("a.mp4 0 3\ntwo words.mp4, 2\na.mp4 4,1 4\n")
+    annotations = read_list(tmp_path / "list.txt", root=tmp_path, multi_label=True)
+    assert [sample.labels for sample in annotations.samples] == [(0, 3), (2,), (4, 1)]
+    assert Path(annotations.samples[1].path).name == "two words.mp4"
+    assert annotations.num_classes == 5
+    with pytest.raises(DataError, match=r"a\.mp4 has label 3, but the model has 3 classes"):
+        annotations.check_labels(3)
+
+
+@pytest.mark.parametrize(
+    ("line", "frames", "stored"),
+    [
+        ("a b 127 5", FrameList(), FrameFolder(127, 1)),
+        ("a b, 127, 5", FrameList("f{}.png", 0), FrameFolder(127, 0, "f{}.png")),
+        ("a b 2 127 5", FrameList(with_offset=True), FrameFolder(127, 3)),
+    ],
+)
+def test_lists_of_frame_folders(line: str, frames: FrameList, stored: FrameFolder, tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "list.txt").write_text(f"{line}\n")
+    (sample,) = read_list(tmp_path / "list.txt", root=tmp_path, frames=frames).samples
+    assert (sample.path, sample.labels, sample.stored) == (str(tmp_path / "a b"), (5,), stored)
+
+
+@pytest.mark.parametrize(
+    ("frames", "line", "form"),
+    [
+        (FrameList(), "a 5", "path frames label"),
+        (FrameList(with_offset=True), "a 127 5", "path offset frames label"),
+    ],
+)
+def test_lines_of_frame_folders_that_lack_a_number(frames: FrameList, line: str, form: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{line}\n")
+    with pytest.raises(DataError, match=rf"list\.txt:1: expected `{form}`"):
+        read_list(tmp_path / "list.txt", root=tmp_path, frames=frames)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_path(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "list.txt").write_bytes("\ufeffa.mp4 0\n".encode())
+    assert read_list(tmp_path / "list.txt", root=tmp_path).samples[0].path == str(tmp_path / "a.mp4")
+
+
+def test_a_split_may_go_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "validation").mkdir()
+    assert split_folder(tmp_path / "val") == str(tmp_path / "validation")
+    assert split_folder(tmp_path / "test") == str(tmp_path / "test")
+    (tmp_path / "val").mkdir()
+    assert split_folder(tmp_path / "val") == str(tmp_path / "val")

@@ -143,6 +143,14 @@ def test_frames_are_those_of_a_plain_decode(name: str, videos: Callable[[str], P
         assert numbers(video) == list(range(COUNT))
 
 
+@pytest.mark.parametrize("name", VIDEOS)
+def test_passing_keyframe_intervals_over_gives_the_same_frames(
+    name: str, videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pyav, "_SEEK_GAIN", 100)  # never seek forwards
+    assert_same_frames(videos(name))
+
+
 @pytest.mark.parametrize("name", ["h264_bframes.mp4", "h264_bframes.mkv", "hevc_open_gop.mp4", "vp9.webm", "mpeg4.avi"])
 def test_usual_files_are_indexed_without_decoding(name: str, videos: Callable[[str], Path]) -> None:
     with open_video(videos(name)) as video:
@@ -441,6 +449,17 @@ def test_near_frames_are_read_without_a_seek(videos: Callable[[str], Path], monk
     assert len(jumps) == 1
 
 
+def test_intervals_without_a_wanted_frame_are_passed_over(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(pyav, "_SEEK_GAIN", 12)
+    path = write_video(tmp_path / "intra.mp4", numbered_frames(COUNT), gop=1)
+    with open_video(path) as video:
+        work = Work(monkeypatch)
+        frames = video.get_frames(range(1, 40, 4))
+        assert work.decoded == 10
+        assert torch.equal(frames, decode_all(path)[1:40:4])
+        assert torch.equal(video.get_frames([2, 6, 5]), decode_all(path)[[2, 6, 5]])
+
+
 def test_unreferenced_pictures_are_skipped_and_can_still_be_had(videos: Callable[[str], Path]) -> None:
     path = videos("h264_bframes.mkv")
     reference = decode_all(path)
@@ -574,6 +593,15 @@ def _bad_files(folder: Path) -> Iterator[tuple[Path, str]]:
     yield folder / "pipe.mp4", "no such file"
 
 
+@pytest.mark.parametrize("name", ["h264.mp4", "vp9.webm", "mpeg4_bframes.avi", "h264_bframes.ts", "gif.gif"])
+def test_a_wrong_ending_changes_nothing(name: str, videos: Callable[[str], Path], tmp_path: Path) -> None:
+    for ending in (".mp4", ".avi", ".mkv", ""):
+        path = tmp_path / f"clip{ending}"
+        path.write_bytes(videos(name).read_bytes())
+        with open_video(path) as video:
+            assert numbers(video) == list(range(COUNT))
+
+
 def test_what_is_no_video_is_refused_in_one_sentence_and_closed(tmp_path: Path) -> None:
     for path, reason in _bad_files(tmp_path):
         open_files = len(list(Path("/dev/fd").iterdir()))
@@ -624,5 +652,5 @@ def test_closing(videos: Callable[[str], Path]) -> None:
 
 
 def test_an_unknown_decoder(videos: Callable[[str], Path]) -> None:
-    with pytest.raises(VideoError, match="no decoder 'decord'; choose one of: pyav"):
+    with pytest.raises(VideoError, match="no decoder 'decord'; choose one of: auto, pyav, torchcodec"):
         open_video(videos("h264.mp4"), decoder="decord")  # type: ignore[arg-type]

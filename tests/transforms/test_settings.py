@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from iwin.build import TRANSFORMS, build_criterion, build_sampler, build_transform
 from iwin.config import load_run_config, schema
 from iwin.data.annotations import read_class_folders
-from iwin.data.datasets import VideoDataset
+from iwin.data.datasets import Key, VideoDataset
 from iwin.errors import ConfigError
 from iwin.transforms.augment import RandAugment, RandomErasing
 from iwin.transforms.geometry import Compose, Flip
@@ -77,7 +77,7 @@ def test_a_mirrored_video_can_be_of_another_class(class_folders: Path, probabili
         sampler=build_sampler(schema.SamplingSettings(clip_len=2)),
         transform=Compose((flip,)),
     )
-    assert [dataset[0, index].label for index in range(3)] == labels
+    assert [dataset[Key(0, index)].labels for index in range(3)] == [(label,) for label in labels]
 
 
 def test_label_maps_to_classes_that_are_not_there(class_folders: Path, tmp_path: Path) -> None:
@@ -110,7 +110,8 @@ def test_the_loss_takes_labels_and_probabilities(tmp_path: Path, changes: dict[s
     assert criterion(logits, labels).item() == pytest.approx(criterion(logits, soft).item())
 
 
-def test_binary_cross_entropy_is_not_there_yet(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, **{"model.loss": "binary_cross_entropy"})
-    with pytest.raises(ConfigError, match="not supported yet"):
-        build_criterion(config, torch.device("cpu"))
+def test_binary_cross_entropy_takes_several_labels(tmp_path: Path) -> None:
+    criterion = build_criterion(tiny_config(tmp_path, **{"model.loss": "binary_cross_entropy"}), torch.device("cpu"))
+    logits, targets = torch.tensor([[2.0, -1.0, 0.0]]), torch.tensor([[1.0, 0.0, 1.0]])
+    right = torch.tensor([2.0, 1.0, 0.0]).sigmoid()  # the probability that each class is told rightly
+    assert criterion(logits, targets).item() == pytest.approx(-right.log().mean().item())

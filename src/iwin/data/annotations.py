@@ -1,11 +1,17 @@
-"""Where samples come from: list files and class folders."""
+"""Which samples there are: list files and class folders.
+
+Both may lie behind addresses (``iwin.data.sources``). Samples packed into tar files are read by ``iwin.data.shards``,
+folders with a metadata table by ``iwin.data.video_folder``.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from iwin.errors import DataError
+from iwin.data.sources import beside, exists, files_below, is_url, join, read_bytes
+from iwin.errors import DataError, did_you_mean
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
@@ -16,18 +22,56 @@ VIDEO_SUFFIXES = frozenset(
 LIST_LINE = re.compile(r"(?P<path>.+?)(\s*,\s*|\s+)(?P<label>\d+)")
 """A line of a list file: the path may hold spaces and commas."""
 
+LABEL_COLUMNS = ("label", "labels", "class", "category", "action")
+"""What tables and tar files call a label."""
+
+SPLIT_NAMES = (("train", "training"), ("val", "validation", "valid", "dev"), ("test", "testing", "eval"))
+"""Names of the same split."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFolder:
+    """How a video is kept as a folder of numbered pictures.
+
+    Attributes:
+        num_frames: pictures that belong to the video.
+        first: number of the first one in its name.
+        template: name of a picture, a format string for its number.
+    """
+
+    num_frames: int
+    first: int = 1
+    template: str = "img_{:05}.jpg"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMember:
+    """Where a video stands in a tar file.
+
+    Attributes:
+        tar: path or address of the tar file.
+        offset: the video's first byte in it.
+        size: the video's number of bytes.
+    """
+
+    tar: str
+    offset: int
+    size: int
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A labelled video.
 
     Attributes:
-        path: where it is.
+        path: where it is: a file, an address, a folder of frames, or within a shard TAR/MEMBER.
         labels: its classes, counted from 0; one, except in lists of several labels a video.
+        stored: how it is kept, where it is not a file of its own.
     """
 
     path: str
     labels: tuple[int, ...]
+    stored: FrameFolder | ShardMember | None = None
 
     @property
     def label(self) -> int:
@@ -47,7 +91,7 @@ class Annotations:
 
     samples: tuple[Sample, ...]
     classes: tuple[str, ...] | None
-    source: Path
+    source: str | Path
 
     @property
     def num_classes(self) -> int:
@@ -69,97 +113,214 @@ class Annotations:
                 )
 
 
-def read_list(path: str | Path, *, root: str | Path = "") -> Annotations:
+# ------------------------------------------------------------------------------------------- list files
+
+
+class FrameList(NamedTuple):
+    """How a list of frame folders is to be read.
+
+    Attributes:
+        template: name of a picture, a format string for its number.
+        start: number of the first picture of a folder.
+        with_offset: whether the lines are `path offset frames label`: the first picture's number is start + offset.
+    """
+
+    template: str = "img_{:05}.jpg"
+    start: int = 1
+    with_offset: bool = False
+
+    def stored(self, numbers: Sequence[int]) -> FrameFolder:
+        """A line's numbers between the path and the label."""
+        return FrameFolder(numbers[-1], self.start + (numbers[0] if self.with_offset else 0), self.template)
+
+
+def read_list(
+    path: str | Path, *, root: str | Path = "", multi_label: bool = False, frames: FrameList | None = None
+) -> Annotations:
     """Read a list file: a `path label` line for each video, separated by white space or a comma.
 
-    Paths may hold spaces and are taken relative to `root`. Blank lines and lines starting with # are passed over. A
-    `classes.txt` beside the list, a name a line, gives the class names.
+    Paths may hold spaces and are taken relative to `root`; both may be addresses. Blank lines and lines starting with #
+    are passed over. A `classes.txt` beside the list, a name a line, gives the class names.
+
+    Args:
+        path: the list, a file or an address.
+        root: what its paths are relative to.
+        multi_label: whether a line can end in several labels.
+        frames: for lists of frame folders, whose lines are `path frames label`.
 
     Raises:
         DataError: if the list cannot be read, a line is not of that form, or none of the first files exist.
     """
-    path, root = Path(path), Path(root)
+    source, root = _text(path), _text(root)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: the annotation list cannot be read ({error.strerror}); set ann_file") from None
+        lines = read_bytes(source).decode("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise DataError(
+            f"{source}: the annotation list cannot be read (No such file or directory); set ann_file"
+        ) from None
     except UnicodeDecodeError:
-        raise DataError(f"{path}: is not a text file in UTF-8; an annotation list holds `path label` lines") from None
+        raise DataError(f"{source}: is not a text file in UTF-8; an annotation list holds `path label` lines") from None
+    parse = _line_parser(multi_label=multi_label, frames=frames)
     samples = [
-        _parse_line(line, root, where=f"{path}:{number}")
+        parse(line.strip(), root, f"{source}:{number}")
         for number, line in enumerate(lines, 1)
         if line.strip() and not line.startswith("#")
     ]
     if not samples:
-        raise DataError(f"{path}: the annotation list names no video; it needs a `path label` line for each")
-    _check_root(samples, path, root)
-    annotations = Annotations(tuple(samples), _read_class_names(path.with_name("classes.txt")), path)
+        raise DataError(f"{source}: the annotation list names no video; it needs a `path label` line for each")
+    _check_root(samples, source, root)
+    names = beside(source, "classes.txt")
+    annotations = Annotations(tuple(samples), _read_class_names(names), path)
     if annotations.classes:
         highest = max(max(sample.labels) for sample in samples)
         if highest >= len(annotations.classes):
             raise DataError(
-                f"{path.with_name('classes.txt')}: names {len(annotations.classes)} classes, but {path} has label "
-                f"{highest} (labels count from 0); complete it or take it away"
+                f"{names}: names {len(annotations.classes)} classes, but {source} has label {highest} (labels count "
+                "from 0); complete it or take it away"
             )
     return annotations
 
 
-def _parse_line(line: str, root: Path, *, where: str) -> Sample:
-    match = LIST_LINE.fullmatch(line.strip())
-    if match is None:
-        raise DataError(f"{where}: expected `path label` with a whole number as label, found {line.strip()!r}")
-    return Sample(str(root / match["path"]), (int(match["label"]),))
+def _text(path: str | Path) -> str:
+    return str(path) if path else ""
 
 
-def _check_root(samples: Sequence[Sample], source: Path, root: Path, tried: int = 20) -> None:
-    first = samples[:tried]
-    if not any(Path(sample.path).exists() for sample in first):
+def _line_parser(*, multi_label: bool, frames: FrameList | None) -> Callable[[str, str, str], Sample]:
+    """What makes a sample of a line, the root and the line's place."""
+    before = 0 if frames is None else 1 + frames.with_offset
+    repeats = f"{{{before + 1}{',' if multi_label else ''}}}"
+    pattern = re.compile(rf"(?P<path>.+?)(?P<numbers>((\s*,\s*|\s+)\d+){repeats})")
+    form = ("path label", "path frames label", "path offset frames label")[before] + (" …" if multi_label else "")
+
+    def parse(line: str, root: str, where: str) -> Sample:
+        match = pattern.fullmatch(line)
+        if match is None:
+            raise DataError(f"{where}: expected `{form}` with a whole number as label, found {line!r}")
+        numbers = [int(number) for number in re.findall(r"\d+", match["numbers"])]
+        labels = tuple(dict.fromkeys(numbers[before:]))
+        stored = None if frames is None else frames.stored(numbers[:before])
+        return Sample(join(root, match["path"]), labels, stored)
+
+    return parse
+
+
+def _check_root(samples: Sequence[Sample], source: str, root: str, tried: int = 20) -> None:
+    # Every address costs a request, and those of one list mostly share a server.
+    first = samples[: 3 if is_url(samples[0].path) else tried]
+    if not any(exists(sample.path) for sample in first):
+        kind = "folders" if samples[0].stored else "videos"
         raise DataError(
-            f"{source}: none of its first {len(first)} videos exists, the first would be {first[0].path}; "
-            f"its paths are taken relative to data_prefix, which is {str(root)!r}"
+            f"{source}: none of its first {len(first)} {kind} exists, the first would be {first[0].path}; "
+            f"its paths are taken relative to data_prefix, which is {root or '.'!r}"
         )
 
 
-def _read_class_names(path: Path) -> tuple[str, ...] | None:
+def _read_class_names(path: str) -> tuple[str, ...] | None:
     try:
-        return tuple(path.read_text(encoding="utf-8").rstrip().splitlines()) if path.is_file() else None
-    except (OSError, UnicodeDecodeError):
+        return tuple(read_bytes(path).decode("utf-8-sig").rstrip().splitlines())
+    except FileNotFoundError:
+        return None
+    except (DataError, UnicodeDecodeError):
         raise DataError(f"{path}: cannot be read as class names, a name a line in UTF-8") from None
+
+
+# ------------------------------------------------------------------------------------------- folders
+
+
+def split_folder(root: str | Path) -> str:
+    """The folder of a split, which may go by another of its names: val, validation, valid or dev."""
+    root = _text(root)
+    parent, _, name = root.rstrip("/").rpartition("/")
+    for names in SPLIT_NAMES:
+        if name in names and not exists(root):
+            return next((other for other in (join(parent, n) for n in names) if exists(other)), root)
+    return root
 
 
 def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None) -> Annotations:
     """Read a folder of class folders: root/<class>/…/<video>; labels follow the sorted class names.
 
     Args:
-        root: the folder.
+        root: the folder, or an address that can be listed.
         classes: class names by label when they are known already (a validation split takes the training split's);
             None takes the names of the folders.
 
     Raises:
         DataError: if there is no such folder or no video in it, or a folder is none of the known classes.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; data_prefix must hold one folder of videos for each class")
-    found = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    names = tuple(found if classes is None else classes)
-    unknown = sorted(set(found) - set(names))
-    if unknown:
-        raise DataError(f"{root}: the class folder {unknown[0]!r} is not among the {len(names)} classes of the model")
+    source = _text(root) or "."
+    videos = _videos_by_class(source)
+    names = tuple(videos if classes is None else classes)
     labels = {name: label for label, name in enumerate(names)}
-    videos = {name: _videos(root / name) for name in found}
+    unknown = [name for name in videos if name not in labels]
+    if unknown:
+        raise DataError(f"{source}: the class folder {unknown[0]!r} is not among the {len(names)} classes of the model")
     empty = [name for name, paths in videos.items() if not paths]
-    if classes is None and empty and len(empty) < len(found):
-        raise DataError(f"{root / empty[0]}: the class folder holds no video; take it away or fill it")
-    samples = [Sample(str(path), (labels[name],)) for name, paths in videos.items() for path in paths]
+    if classes is None and empty and len(empty) < len(videos):
+        raise DataError(f"{join(source, empty[0])}: the class folder holds no video; take it away or fill it")
+    samples = [Sample(path, (labels[name],)) for name, paths in videos.items() for path in paths]
     if not samples:
-        raise DataError(f"{root}: holds no video in class folders (root/<class>/<video>)")
+        raise DataError(f"{source}: holds no video in class folders (root/<class>/<video>)")
     return Annotations(tuple(samples), names, root)
 
 
-def _videos(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+def _videos_by_class(root: str) -> dict[str, list[str]]:
+    """Paths of the videos in each class folder, hidden ones left out; the folders in sorted order."""
+    if not is_url(root) and not Path(root).is_dir():
+        raise DataError(f"{root}: there is no such folder; data_prefix must hold one folder of videos for each class")
+    folders = [] if is_url(root) else [folder.name for folder in Path(root).iterdir() if folder.is_dir()]
+    files = [file for file in files_below(root) if len(file.parts) > 1]
+    names = sorted({*folders, *(file.parts[0] for file in files)})
+    videos: dict[str, list[str]] = {name: [] for name in names if not name.startswith(".")}
+    for parts, path in files:
+        if parts[0] in videos and is_video(parts[-1]):
+            videos[parts[0]].append(path)
+    return videos
+
+
+def is_video(name: str) -> bool:
+    """Whether a file in a class folder counts as a video."""
+    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+
+
+# ------------------------------------------------------------------------------------------- labels that may be names
+
+
+def labels_in(value: object) -> list[str | int]:
+    """A cell's labels: whole numbers as such, anything else as a class name."""
+    cells: Iterable[object] = value if isinstance(value, list) else [] if value in (None, "") else [value]
+    return [int(text) if (text := str(cell)).isdecimal() else text for cell in cells]
+
+
+def label_samples(
+    entries: Sequence[tuple[str, Sequence[str | int], ShardMember | None]],
+    *,
+    source: str,
+    classes: Sequence[str] | None,
+    multi_label: bool,
+) -> Annotations:
+    """Samples of labels that may be numbers or class names; unless they are known, the classes are the sorted names.
+
+    Args:
+        entries: path, labels and place of each sample.
+        source: what they come from, for messages.
+        classes: class names by label when they are known already.
+        multi_label: whether a sample can have several labels.
+
+    Raises:
+        DataError: if a name is none of the known classes, or a sample has no label, or several without `multi_label`.
+    """
+    worded = {label for _, found, _ in entries for label in found if isinstance(label, str)}
+    known = tuple(classes or sorted(worded)) or None
+    number = {name: label for label, name in enumerate(known or ())}
+    for name in sorted(worded - number.keys()):
+        hint = did_you_mean(name, number)
+        raise DataError(f"{source}: the class {name!r} is not among the {len(number)} classes of the model{hint}")
+    samples = []
+    for path, found, stored in entries:
+        if not found or (len(found) > 1 and not multi_label):
+            count = f"{len(found)} labels; several labels a video need multi_class=True" if found else "no label"
+            raise DataError(f"{source}: {path} has {count}")
+        labels = dict.fromkeys(number[label] if isinstance(label, str) else label for label in found)
+        samples.append(Sample(path, tuple(labels), stored))
+    return Annotations(tuple(samples), known, source)

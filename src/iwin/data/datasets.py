@@ -2,33 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from iwin.data.annotations import Sample
-from iwin.data.decode import open_video
+from iwin.data.bad_videos import BadVideo
+from iwin.data.decode import DecoderName, open_sample
 from iwin.data.sampling import FrameSampler
-from iwin.errors import DataError, VideoError
-from iwin.transforms.geometry import Transform, transform_with_label
+from iwin.errors import DataError, IwinError
+from iwin.transforms.device import Edit, carry_out, decide, split_steps
+from iwin.transforms.geometry import Transform
+from iwin.transforms.plan import Scaling, plan_clip
 
-SPARES = 10
-"""Other videos that a training sample tries when its own cannot be decoded."""
 
-
-@dataclass(frozen=True)
-class BadVideo:
-    """A video that could not be decoded.
+class Key(NamedTuple):
+    """Which clips a dataset is asked for.
 
     Attributes:
-        index: its place in the annotations.
-        reason: the decoder's sentence, path included.
+        epoch: epoch of the run, from 0.
+        video: its place in the annotations.
+        draw: how often the epoch has drawn this video before.
+        attempt: how many videos it stands in for, that could not be read.
     """
 
-    index: int
-    reason: str
+    epoch: int
+    video: int
+    draw: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,16 @@ class Item:
     """One sample: the views of a video.
 
     Attributes:
-        views: (V, T, H, W, 3) uint8 RGB, or None if no video could be decoded.
-        label: class of what is shown: the video's, unless the transform makes it another one.
-        index: place in the annotations of the video shown.
-        bad: videos that were met and could not be decoded.
+        views: (V, T, H, W, 3) uint8 RGB.
+        labels: classes of what is shown: the video's, unless the transform makes them others.
+        index: place of the video in the annotations.
+        edits: what remains to be done to the views, on the device.
     """
 
-    views: Tensor | None
-    label: int
+    views: Tensor
+    labels: tuple[int, ...]
     index: int
-    bad: tuple[BadVideo, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass
@@ -54,37 +57,43 @@ class Batch:
 
     Attributes:
         views: (B, V, T, H, W, 3) uint8 RGB.
-        labels: (B,) int64.
+        targets: classes (B,) int64; for several labels a video, 1.0 for each class shown and 0.0 for the others, (B, K)
+            float32.
         indices: (B,) int64, places in the annotations.
-        bad: videos that were met and could not be decoded.
+        edits: what remains to be done to the views of each sample, on the device; none where nothing does.
     """
 
     views: Tensor
-    labels: Tensor
+    targets: Tensor
     indices: Tensor
-    bad: tuple[BadVideo, ...] = ()
+    edits: tuple[tuple[Edit, ...], ...] = ()
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
-    def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory, from which copies to a device run beside other work."""
-        return Batch(self.views.pin_memory(), self.labels.pin_memory(), self.indices, self.bad)
+    def views_on(self, device: torch.device) -> Tensor:
+        """The finished views on a device, (B, V, T, H, W, 3) uint8; `views` may be written to."""
+        views = self.views.to(device, non_blocking=True)
+        for sample, edits in zip(views, self.edits, strict=False):
+            carry_out(sample, edits)
+        self.edits = ()  # on the CPU, the views are the batch's own
+        return views
 
 
-class VideoDataset(Dataset[Item]):
+class VideoDataset:
     """Clips of labelled videos.
 
-    A key is (epoch, index). All randomness of a sample comes from (seed, epoch, index) alone, so a run is the same
-    whatever the number of processes, and can continue from any point.
+    All randomness of a sample comes from the seed and its key alone, so a run is the same whatever the number of
+    processes, and can continue from any point.
 
     Args:
         samples: the labelled videos.
         sampler: which frames make the clips.
         transform: what happens to the clips.
         seed: seed of the run.
-        replace_bad: whether a video that cannot be decoded is replaced by another one drawn at random (training);
-            otherwise its item has no views and is counted (testing).
+        num_classes: classes, where a video can have several labels; None where it has one.
+        decoder: what reads the videos.
+        scaling: where the frames are scaled (see `plan_clip`).
     """
 
     def __init__(
@@ -94,58 +103,101 @@ class VideoDataset(Dataset[Item]):
         sampler: FrameSampler,
         transform: Transform,
         seed: int = 0,
-        replace_bad: bool = False,
+        num_classes: int | None = None,
+        decoder: DecoderName = "pyav",
+        scaling: Scaling = "exact",
     ) -> None:
         self.samples = samples
-        self.sampler = sampler
-        self.transform = transform
-        self.seed = seed
-        self.replace_bad = replace_bad
+        self.num_classes = num_classes
+        self.reader = ClipReader(sampler, transform, seed, decoder, scaling)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        """The sample `index` as epoch `epoch` sees it."""
-        epoch, index = key
-        rng = np.random.default_rng([self.seed, epoch, index])
-        bad: list[BadVideo] = []
-        while True:
-            sample = self.samples[index]
-            try:
-                return Item(*self._load(sample, rng), index, tuple(bad))
-            except VideoError as error:
-                bad.append(BadVideo(index, str(error)))
-            if not self.replace_bad:
-                return Item(None, sample.label, index, tuple(bad))
-            if len(bad) > SPARES:
-                raise DataError(f"{len(bad)} videos in a row could not be decoded; the last: {bad[-1].reason}")
-            index = int(rng.integers(len(self.samples)))
+    def __getitem__(self, key: Key) -> Item:
+        """The sample of a key.
 
-    def _load(self, sample: Sample, rng: np.random.Generator) -> tuple[Tensor, int]:
-        with open_video(sample.path) as video:
+        Raises:
+            VideoError: if the video cannot be read.
+            DataError: if a transform cannot work on it.
+        """
+        return self.reader.read(key, self.samples[key.video])
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """The way from a video to its clips; what a decoder process is given.
+
+    Attributes:
+        sampler: which frames make the clips.
+        transform: what happens to the clips.
+        seed: seed of the run.
+        decoder: what reads the videos.
+        scaling: where the frames are scaled (see `plan_clip`).
+    """
+
+    sampler: FrameSampler
+    transform: Transform
+    seed: int = 0
+    decoder: DecoderName = "pyav"
+    scaling: Scaling = "exact"
+
+    def __call__(self, request: tuple[Key, Sample]) -> Item | BadVideo:
+        """The clips, or why there are none. A video that a transform cannot work on is a bad one too."""
+        key, sample = request
+        try:
+            return self.read(key, sample)
+        except IwinError as error:
+            reason = str(error)
+            return BadVideo(sample.path, reason if sample.path in reason else f"{sample.path}: {reason}")
+
+    def read(self, key: Key, sample: Sample) -> Item:
+        """The clips of a video; errors as `VideoDataset.__getitem__`."""
+        rng = generator(self.seed, key)
+        with open_sample(sample, decoder=self.decoder) as video:
             indices = self.sampler(video.num_frames, rng)
-            frames = video.get_frames(indices.ravel())
-        return transform_with_label(self.transform, frames.unflatten(0, indices.shape), sample.label, rng)
+            plan = plan_clip(self.transform, (video.height, video.width), rng, scaling=self.scaling)
+            frames = video.get_frames(indices.ravel(), box=plan.box, size=plan.size, steps=plan.steps)
+        clips = frames.unflatten(0, indices.shape)
+        host, late = split_steps(plan.rest)
+        views, label = host.with_label(clips, sample.label, rng)
+        edits, label = decide(late, size=(views.shape[2], views.shape[3]), label=label, rng=rng)
+        return Item(views, sample.labels if len(sample.labels) > 1 else (label,), key.video, edits)
 
 
-def collate(items: Sequence[Item]) -> Batch:
-    """Stack items that have views; those without leave their mark in `bad` only.
+def generator(seed: int, key: Key) -> np.random.Generator:
+    """The random numbers of a sample."""
+    # numpy gives [a, b, c, 0] the stream of [a, b, c], but five numbers another one than four.
+    return np.random.default_rng([seed, *key] if key.attempt else [seed, *key[:3]])
+
+
+def collate(items: Sequence[Item], *, num_classes: int | None = None, pin_memory: bool = False) -> Batch:
+    """Stack items; none give an empty batch.
+
+    Args:
+        items: samples whose views are of one shape.
+        num_classes: classes, where a video can have several labels.
+        pin_memory: put the batch into page-locked memory, from which copies to a device run beside other work.
 
     Raises:
         DataError: if the views differ in shape.
     """
-    good = [item for item in items if item.views is not None]
-    views = [item.views for item in good if item.views is not None]
-    shapes = {tuple(view.shape) for view in views}
+    shapes = {tuple(item.views.shape) for item in items}
     if len(shapes) > 1:
         raise DataError(
             f"the clips of a batch differ in shape ({', '.join(map(str, sorted(shapes)))}); "
             "end the pipeline with a crop, or set videos_per_gpu=1"
         )
-    return Batch(
-        views=torch.stack(views) if views else torch.empty(0, 1, 1, 1, 1, 3, dtype=torch.uint8),
-        labels=torch.tensor([item.label for item in good], dtype=torch.int64),
-        indices=torch.tensor([item.index for item in good], dtype=torch.int64),
-        bad=tuple(bad for item in items for bad in item.bad),
-    )
+    shape = (len(items), *(shapes.pop() if shapes else (1, 1, 1, 1, 3)))
+    views = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+    if items:
+        torch.stack([item.views for item in items], out=views)
+    if num_classes is None:
+        targets = torch.tensor([item.labels[0] for item in items], dtype=torch.int64)
+    else:
+        targets = torch.zeros(len(items), num_classes)
+        for row, item in enumerate(items):
+            targets[row, list(item.labels)] = 1.0
+    indices = torch.tensor([item.index for item in items], dtype=torch.int64)
+    edits = tuple(item.edits for item in items)
+    return Batch(views, targets.pin_memory() if pin_memory else targets, indices, edits)

@@ -7,19 +7,24 @@ Shapes: T frames, H height, W width, C = 3 channels (RGB). Frame k of a video is
 its first video stream puts out. ``VideoReader`` is what a decoding library has to offer, one file a library.
 """
 
+import importlib.metadata
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self, SupportsIndex
+from typing import BinaryIO, Literal, Protocol, Self, SupportsIndex, get_args
 
 import torch
 
-from iwin.data.pyav import PyAVReader
+from iwin.data.annotations import FrameFolder, Sample, ShardMember
+from iwin.data.sources import is_url, open_bytes
 from iwin.errors import VideoError
+from iwin.transforms.geometry import Box as Box
+from iwin.transforms.geometry import Size
+from iwin.transforms.plan import FrameSteps
 
-DecoderName = Literal["pyav"]
+DecoderName = Literal["auto", "pyav", "torchcodec"]
 
 
 class VideoReader(Protocol):
@@ -30,15 +35,26 @@ class VideoReader(Protocol):
         """Frames in the video; may shrink once decoding shows that a file holds fewer."""
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Height and width in pixels, as displayed: after the rotation that the file asks for."""
 
     @property
     def duration(self) -> float:
         """Seconds from the first frame's start to the last one's end."""
 
-    def read(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` rise strictly and lie within the video."""
+    def read(
+        self,
+        numbers: Sequence[int],
+        *,
+        box: Box | None = None,
+        size: Size | None = None,
+        steps: FrameSteps | None = None,
+    ) -> torch.Tensor:
+        """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` lie within the video, in any order, with repeats.
+
+        With ``box``, which lies within the picture, only that part of every frame; with ``size``, scaled to that height
+        and width; with ``steps``, what these make of it. A reader that cannot scale raises a VideoError.
+        """
 
     def close(self) -> None:
         """Give back the file and the decoder; may be called twice."""
@@ -48,17 +64,21 @@ class Video:
     """An open video, for one thread of the process that opened it.
 
     Attributes:
-        path: the file.
+        path: the file, address or folder.
         height: of the picture as displayed, in pixels.
         width: of the picture as displayed, in pixels.
         duration: from the first frame's start to the last one's end, in seconds.
     """
 
-    def __init__(self, reader: VideoReader, *, path: str) -> None:
+    def __init__(
+        self, reader: VideoReader, *, path: str, file: BinaryIO | None = None, device: str | torch.device = "cpu"
+    ) -> None:
         self.path = path
         self.height, self.width = reader.size
         self.duration = reader.duration
         self._reader = reader
+        self._file = file  # what the reader reads from, closed with it
+        self._device = device
         self._closed = False
 
     @property
@@ -71,7 +91,14 @@ class Video:
         """Frames per second, the mean over the whole video."""
         return self.num_frames / self.duration
 
-    def get_frames(self, indices: Iterable[SupportsIndex]) -> torch.Tensor:
+    def get_frames(
+        self,
+        indices: Iterable[SupportsIndex],
+        *,
+        box: Box | None = None,
+        size: Size | None = None,
+        steps: FrameSteps | None = None,
+    ) -> torch.Tensor:
         """Decode the frames that are asked for.
 
         Colours are what FFmpeg's converter makes of the stream by default: it honours the range and the matrix that the
@@ -80,12 +107,16 @@ class Video:
 
         Args:
             indices: frame numbers from 0 to ``num_frames - 1``, in any order, repeats allowed.
+            box: the part of the pictures that is wanted; None takes all of them.
+            size: height and width that the decoder scales it to; None leaves it as it is. PyAV alone can do that.
+            steps: crops and resizes of each picture, done as soon as it is decoded.
 
         Returns:
             uint8 RGB (T, H, W, 3), contiguous, in the order asked for.
 
         Raises:
-            VideoError: an index lies outside the video, or a frame cannot be decoded because the file is damaged.
+            VideoError: an index or the box lies outside the video, or a frame cannot be decoded because the file is
+                damaged, or the reader cannot scale.
         """
         if self._closed:
             raise VideoError(f"{self.path}: the video is closed; open it again with open_video")
@@ -95,17 +126,21 @@ class Video:
                 raise VideoError(
                     f"{self.path}: there is no frame {index}; ask for frames from 0 to {self.num_frames - 1}"
                 )
-        numbers = sorted(set(wanted))
-        frames_THWC = self._reader.read(numbers)
-        if numbers == wanted:
-            return frames_THWC
-        row = {number: row for row, number in enumerate(numbers)}
-        return frames_THWC[[row[index] for index in wanted]]
+        if box is not None:
+            self._check_box(box)
+        return self._reader.read(wanted, box=box, size=size, steps=steps).to(self._device)
+
+    def _check_box(self, box: Box) -> None:
+        top, left, height, width = box
+        if min(top, left) < 0 or min(height, width) < 1 or top + height > self.height or left + width > self.width:
+            raise VideoError(f"{self.path}: {box} does not lie within the picture of {self.height} x {self.width}")
 
     def close(self) -> None:
         """Give back the file and the decoder; may be called twice."""
         self._closed = True
         self._reader.close()
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -114,14 +149,17 @@ class Video:
         self.close()
 
 
-def open_video(path: str | os.PathLike[str], *, decoder: DecoderName = "pyav", num_threads: int = 1) -> Video:
+def open_video(
+    path: str | os.PathLike[str], *, decoder: DecoderName = "pyav", num_threads: int = 1, device: str = "cpu"
+) -> Video:
     """Open a video file.
 
     Args:
-        path: a file on this machine, in any container and codec that FFmpeg reads.
-        decoder: the library that decodes.
+        path: a file on this machine, or an address that fsspec knows, in any container and codec that FFmpeg reads.
+        decoder: the library that decodes; ``choose_decoder`` tells what "auto" takes.
         num_threads: decoding threads for this video. One by default, since a data loader runs a process a core and
             more threads would only fight for them; more help to read one long video, 0 stands for one a core.
+        device: where the frames are given out; torchcodec also decodes there, if it is a GPU.
 
     Returns:
         The video, to be closed by a ``with`` statement or ``close()``.
@@ -129,18 +167,95 @@ def open_video(path: str | os.PathLike[str], *, decoder: DecoderName = "pyav", n
     Raises:
         VideoError: no such file, or nothing in it that can be decoded as video.
     """
-    if decoder not in _READERS:
-        raise VideoError(f"there is no decoder {decoder!r}; choose one of: {', '.join(_READERS)}")
     name = os.fspath(path)
-    file = Path(name)
-    # Checked here, since FFmpeg would take other things than files: addresses, devices, pipes that never end.
+    file = open_bytes(name) if is_url(name) else None
+    if file is None:
+        _check_file(Path(name), name)
+    return _open(name, file, decoder=decoder, num_threads=num_threads, device=device)
+
+
+def open_sample(sample: Sample, *, decoder: DecoderName = "pyav", num_threads: int = 1) -> Video:
+    """Open a sample's video, however it is kept: a file, an address, a part of a tar file, a folder of frames.
+
+    Args:
+        sample: the sample.
+        decoder: the library that decodes video files; folders of frames need none.
+        num_threads: as for ``open_video``.
+
+    Raises:
+        VideoError: there is no such video, or nothing in it that can be decoded.
+    """
+    if isinstance(sample.stored, FrameFolder):
+        from iwin.data.frames import FrameFolderReader
+
+        return Video(FrameFolderReader(sample.path, sample.stored), path=sample.path)
+    if isinstance(sample.stored, ShardMember):
+        file = open_bytes(sample.stored.tar, offset=sample.stored.offset, size=sample.stored.size)
+        return _open(sample.path, file, decoder=decoder, num_threads=num_threads, device="cpu")
+    return open_video(sample.path, decoder=decoder, num_threads=num_threads)
+
+
+def choose_decoder(wanted: DecoderName, *, device: str = "cpu") -> tuple[DecoderName, str | None]:
+    """Settle which library decodes, before any process that decodes is started.
+
+    "auto" takes torchcodec where it can decode on a GPU. On a CPU it takes PyAV: both wrap FFmpeg, and torchcodec needs
+    PyAV beside it to know which frame is which, which makes it the slower one.
+
+    Args:
+        wanted: what the user asked for.
+        device: where the frames are to be decoded.
+
+    Returns:
+        The decoder, never "auto", and for "auto" a line that says what was chosen and why.
+
+    Raises:
+        VideoError: there is no such decoder, or torchcodec is asked for and cannot be loaded.
+    """
+    if wanted not in get_args(DecoderName):
+        raise VideoError(f"there is no decoder {wanted!r}; choose one of: {', '.join(get_args(DecoderName))}")
+    if wanted == "pyav":
+        return "pyav", None
+    if wanted == "auto" and torch.device(device).type == "cpu":
+        return "pyav", f"decoder: PyAV {av_version()}, which is exact and on a CPU no slower than torchcodec"
+    from iwin.data.torchcodec import load_problem, version
+
+    problem = load_problem()
+    if wanted == "torchcodec":
+        if problem:
+            raise VideoError(f"the decoder torchcodec cannot be used: {problem}; set decoder='pyav'")
+        return "torchcodec", None
+    if problem:
+        return "pyav", f"decoder: PyAV {av_version()} on the CPU, since torchcodec cannot be used: {problem}"
+    return "torchcodec", f"decoder: torchcodec {version()} on {device}, whose colours may differ from PyAV's a little"
+
+
+def av_version() -> str:
+    """PyAV's version."""
+    return importlib.metadata.version("av")
+
+
+def _check_file(file: Path, name: str) -> None:
+    # FFmpeg would take other things than files: devices, pipes that never end.
     if file.is_dir():
         raise VideoError(f"{name}: a folder, not a video file; give the path of a file")
     if not file.is_file():
         raise VideoError(f"{name}: no such file; check the path and the folder it is relative to")
     if file.stat().st_size == 0:
         raise VideoError(f"{name}: the file is empty; download it again or take it off the list")
-    return Video(_READERS[decoder](name, num_threads=num_threads), path=name)
 
 
-_READERS: dict[str, Callable[..., VideoReader]] = {"pyav": PyAVReader}
+def _open(name: str, file: BinaryIO | None, *, decoder: DecoderName, num_threads: int, device: str) -> Video:
+    # Imported here: these files import this one.
+    from iwin.data.pyav import PyAVReader
+    from iwin.data.torchcodec import TorchCodecReader
+
+    try:
+        chosen, _ = choose_decoder(decoder, device=device)
+        if chosen == "pyav":
+            return Video(PyAVReader(name, file=file, num_threads=num_threads), path=name, file=file, device=device)
+        reader = TorchCodecReader(name, file=file, num_threads=num_threads, device=device)
+        return Video(reader, path=name, file=file, device=device)
+    except BaseException:
+        if file is not None:
+            file.close()
+        raise

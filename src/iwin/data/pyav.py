@@ -14,26 +14,30 @@ Frame k is the k-th picture that a plain decode of the first video stream puts o
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias, TypeGuard, cast
+from typing import BinaryIO, NamedTuple, Self, TypeAlias, TypeGuard
 
 import av
 import numpy as np
-import numpy.typing as npt
 import torch
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Discard, Disposition
-from av.video.reformatter import VideoReformatter
 
+from iwin.data.pictures import Orientation, PictureConverter, Pixels
 from iwin.errors import VideoError
+from iwin.transforms.geometry import Box, Size
+from iwin.transforms.plan import FrameSteps
 
-_Pixels = npt.NDArray[np.uint8]
 _Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 _SEEK_GAIN = 12
 """Frames that a seek must save to be worth it: it throws away the pictures that the decoder has ready to reorder."""
+
+_MUCH = 16 * 2**20
+"""Bytes of pictures from which on each is cropped and resized by itself: all at once costs fewer calls, but more memory
+than fits into caches, and its first use more than the calls."""
 
 _PROGRESSIVE = 1
 """FFmpeg's AV_FIELD_PROGRESSIVE; 0 is unknown, above are the kinds of interlacing."""
@@ -100,48 +104,51 @@ class _Index:
         return self.keyframes[at - 1] if at else None
 
 
-class _Orientation(NamedTuple):
-    """The turn from the stored picture to the displayed one: transpose first, then flip."""
+class FrameMap(NamedTuple):
+    """What another decoder needs to find the same frames.
 
-    transpose: bool
-    flip_x: bool
-    flip_y: bool
+    Attributes:
+        format: of the container, by FFmpeg's name.
+        stream: number of the video stream in it.
+        times: when each frame is shown, rising, in units of the time base.
+        time_base: in seconds.
+        keyframes: numbers of the frames that decoding can start from.
+        is_mirrored: whether a player mirrors the pictures, beside turning them.
+        is_interlaced: whether a picture may consist of two fields.
+    """
 
-    @classmethod
-    def of(cls, picture: av.VideoFrame) -> Self:
-        """Read the display matrix (rows a b u, c d v, x y w): it sends (x, y) to (a x + c y, b x + d y)."""
-        # The matrix and not picture.rotation, which leaves mirrored pictures out.
-        matrix = cast(Any, picture.side_data).get(SideDataType.DISPLAYMATRIX)
-        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist() if matrix is not None else (1, 0, 0, 0, 1)
-        return cls(False, a < 0, d < 0) if abs(a) >= abs(b) else cls(True, c < 0, b < 0)
-
-    def apply(self, picture_HWC: _Pixels) -> _Pixels:
-        """Turn one picture (H, W, 3), as a view."""
-        turned = picture_HWC.transpose(1, 0, 2) if self.transpose else picture_HWC
-        return turned[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+    format: str
+    stream: int
+    times: list[int]
+    time_base: Fraction
+    keyframes: frozenset[int]
+    is_mirrored: bool
+    is_interlaced: bool
 
 
 class PyAVReader:
     """Reads a video with PyAV, whose wheel carries FFmpeg."""
 
-    def __init__(self, path: str, *, num_threads: int = 1) -> None:
+    def __init__(self, path: str, *, file: BinaryIO | None = None, num_threads: int = 1) -> None:
         self._path = path
+        self._file = file  # what to read instead, where the path is only a name
         self._num_threads = num_threads
         self._damage: str | None = None  # what the file or the decoder complained of last
         self._pictures: Iterator[tuple[int, av.VideoFrame]] | None = None  # those that come next, with their numbers
         self._next = 0  # the number of the one that comes next
         self._wanted: set[int] = set()  # the numbers being read
         self._last_wanted = -1
-        self._skipped: set[int] = set()  # the numbers that the decoder was told to leave out, since the last jump
-        self._reformatter = VideoReformatter()
+        self._skipped: set[int] = set()  # the numbers that do not come out, since the last jump
+        self._entered = -1  # the last keyframe that the decoder was given, since the last jump
+        self._awaited: int | None = None  # the keyframe before which nothing need be decoded
         self._index = _Index(0)
         self._container, self._stream = self._open()
         try:
             entries, odd, first = self._scan()
-            self._stored = (first.width, first.height)
-            self._orientation = _Orientation.of(first)
+            self._converter = PictureConverter(first)
+            self._is_mirrored = sum(Orientation.of(first)) % 2 == 1  # a transposition mirrors too
+            self.size = self._converter.size
             self._index = self._build_index(entries, odd)
-            self.size = self._stored if self._orientation.transpose else self._stored[::-1]
             self.duration = self._measure(entries)
         except BaseException:
             self.close()
@@ -152,19 +159,56 @@ class PyAVReader:
         """Frames in the video; may shrink once decoding shows that a file holds fewer."""
         return self._index.num_frames
 
-    def read(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` rise strictly and lie within the video."""
-        frames_THWC = torch.empty((len(numbers), *self.size, 3), dtype=torch.uint8)
+    def read(
+        self,
+        numbers: Sequence[int],
+        *,
+        box: Box | None = None,
+        size: Size | None = None,
+        steps: FrameSteps | None = None,
+    ) -> torch.Tensor:
+        """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` lie within the video, in any order, with repeats.
+
+        With ``box``, which lies within the picture, only that part of every frame; with ``size``, scaled to that
+        height and width by libswscale (bilinear, averaging where it shrinks); with ``steps``, what these make of it.
+        """
+        height, width = size or (box[2:] if box else self.size)
+        early = steps if 3 * height * width * len(numbers) > _MUCH else None
+        if early is not None:
+            height, width = early.size
+        frames_THWC = torch.empty((len(numbers), height, width, 3), dtype=torch.uint8)
         pixels = frames_THWC.numpy()
-        self._wanted, self._last_wanted = set(numbers), numbers[-1] if numbers else -1
+        rows: dict[int, list[int]] = {}
+        for row, number in enumerate(numbers):
+            rows.setdefault(number, []).append(row)
+        self._wanted, self._last_wanted = set(rows), max(rows, default=-1)
+        self._converter.prepare(count=len(rows), box=box, size=size)
         while True:
             try:
-                for place, row in sorted((self._place(number), row) for row, number in enumerate(numbers)):
-                    pixels[row] = self._convert(self._decode(place), numbers[row])
+                for place, number in sorted((self._place(number), number) for number in rows):
+                    picture = self._convert(self._decode(place), number)
+                    if early is not None:  # numpy's views of mirrored pictures run backwards, PyTorch's cannot
+                        picture = early(torch.from_numpy(np.ascontiguousarray(picture))[None])[0].numpy()
+                    for row in rows[number]:
+                        pixels[row] = picture
             except _Mismatch:
                 self._distrust()
             else:
-                return frames_THWC
+                return steps(frames_THWC).contiguous() if steps and not early else frames_THWC
+
+    def frame_map(self) -> FrameMap | None:
+        """Where the frames are, or None where times cannot tell frames apart."""
+        if self._index.times is None or self._stream.time_base is None:
+            return None
+        return FrameMap(
+            format=self._container.format.name,
+            stream=self._stream.index,
+            times=self._index.times,
+            time_base=self._stream.time_base,
+            keyframes=frozenset(keyframe.number for keyframe in self._index.keyframes),
+            is_mirrored=self._is_mirrored,
+            is_interlaced=self._stream.codec_context.field_order > _PROGRESSIVE,
+        )
 
     def close(self) -> None:
         """Give back the file and the decoder; may be called twice."""
@@ -186,6 +230,7 @@ class PyAVReader:
         near = keyframe is None or keyframe.number - self._next < _SEEK_GAIN
         if self._pictures is None or place < self._next or place in self._skipped or not near:
             self._jump(place, keyframe)
+        self._awaited = keyframe.number if keyframe and keyframe.number > self._entered else None
         assert self._pictures is not None
         for number, picture in self._pictures:
             self._next = number + 1
@@ -194,15 +239,12 @@ class PyAVReader:
         self._pictures = None
         raise self._undecodable(place)
 
-    def _convert(self, picture: av.VideoFrame, number: int) -> _Pixels:
-        """RGB (H, W, 3) as displayed; a picture of another size than the first (it may change midway) is scaled."""
-        width, height = self._stored
+    def _convert(self, picture: av.VideoFrame, number: int) -> Pixels:
+        """RGB (H, W, 3) as displayed, of the box and size that are being read."""
         try:
-            # threads=1: PyAV's default starts a thread a core for every video.
-            rgb = self._reformatter.reformat(picture, width, height, "rgb24", threads=1)
+            return self._converter.convert(picture)
         except (av.FFmpegError, OSError) as error:
             raise self._undecodable(number, f"no way to RGB: {error.strerror}") from error
-        return self._orientation.apply(cast(_Pixels, rgb.to_ndarray()))
 
     def _undecodable(self, number: int, reason: str | None = None) -> VideoError:
         reason = reason or self._damage or "the video ends before it"
@@ -213,7 +255,7 @@ class PyAVReader:
     def _jump(self, place: int, keyframe: _Keyframe | None) -> None:
         """Stand at ``keyframe``, at an earlier one, or at the file's start."""
         self._pictures = None
-        self._skipped = set()
+        self._skipped, self._entered = set(), -1
         if keyframe is not None:
             # MP4 and Matroska seek by presentation time, MPEG-TS, FLV and AVI by decoding time.
             for time in (keyframe.pts, keyframe.dts):
@@ -273,7 +315,11 @@ class PyAVReader:
         """Open the file at its start, with a fresh decoder."""
         try:
             # A title that is no UTF-8 is no reason to refuse a video, hence metadata_errors.
-            container = av.open(str(Path(self._path).absolute()), metadata_errors="replace")
+            if self._file is None:
+                container = av.open(str(Path(self._path).absolute()), metadata_errors="replace")
+            else:
+                self._file.seek(0)
+                container = av.open(self._file, "r", metadata_errors="replace")
         except av.FFmpegError as error:
             raise VideoError(f"{self._path}: not a video that can be read ({error.strerror}); {_MEND}") from error
         # The cover picture of a song is a video stream to FFmpeg.
@@ -320,16 +366,25 @@ class PyAVReader:
             return []
 
     def _spare(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
-        """Pass packets on, and tell the decoder to leave out those that neither the caller nor other pictures need.
+        """Pass on those packets that the wanted pictures need, as far as that is known.
 
-        Only H.264 marks such pictures for certain; HEVC's mark holds within one temporal layer. Pictures behind the
-        last wanted frame are spared, so that reading can go on from there.
+        Before the awaited keyframe none is: passing them over is a seek without the seek. Of the others, the decoder is
+        told to leave out those that neither the caller nor other pictures need. Only H.264 marks such pictures for
+        certain; HEVC's mark holds within one temporal layer. Pictures behind the last wanted frame are spared, so that
+        reading can go on from there.
         """
         codec = self._stream.codec_context
         marked = codec.name == "h264" and codec.field_order <= _PROGRESSIVE
         for packet in packets:
-            number = self._index.number_at(packet.pts) if marked else None
-            if number is not None and number < self._last_wanted and number not in self._wanted:
+            number = self._index.number_at(packet.pts)
+            if self._awaited is not None and self._entered >= 0:
+                if number != self._awaited:
+                    continue
+                codec.flush_buffers()
+                self._skipped.update(range(self._next, number))
+            if packet.is_keyframe and number is not None:
+                self._entered, self._awaited = max(self._entered, number), None
+            if marked and number is not None and number < self._last_wanted and number not in self._wanted:
                 codec.skip_frame = "NONREF"
                 self._skipped.add(number)
             else:
@@ -345,14 +400,17 @@ class PyAVReader:
             The packets that hold a picture, whether some may hold none or two, and the first picture.
         """
         codec = self._stream.codec_context
+        name = codec.name
         entries: list[_Entry] = []
         odd = False
         start: _Packet | None = None
         first: av.VideoFrame | None = None
         for packet in self._packets():
-            start = start or packet
-            first = first or next(iter(self._feed(packet)), None)
-            pictures = _pictures_in(codec.name, packet)
+            if start is None:
+                start, first = packet, self._alone(packet)
+            if first is None:
+                first = next(iter(self._feed(packet)), None)
+            pictures = _pictures_in(name, packet)
             odd |= pictures is None
             # Packets that an edit list cuts away are marked as discarded: the decoder takes them and puts nothing out.
             if pictures != 0 and not packet.is_discard:
@@ -368,6 +426,12 @@ class PyAVReader:
         # The two fields of an interlaced H.264 picture may come in two packets.
         odd |= codec.name == "h264" and codec.field_order > _PROGRESSIVE
         return entries, odd, first
+
+    def _alone(self, packet: _Packet) -> av.VideoFrame | None:
+        """The picture of a packet, if it has one by itself, without waiting for others; leaves the decoder fresh."""
+        pictures = [*self._feed(packet), *self._feed(None)]
+        self._stream.codec_context.flush_buffers()
+        return pictures[0] if pictures else None
 
     def _build_index(self, entries: list[_Entry], odd: bool) -> _Index:
         """Index the frames by their packets' times where these can be trusted, else by counting."""
@@ -403,6 +467,8 @@ def _rising(times: Sequence[int | None]) -> TypeGuard[list[int]]:
 
 def _pictures_in(codec: str, packet: _Packet) -> int | None:
     """How many pictures a packet puts out, by its bytes: 1, 0, or None if only decoding can tell."""
+    if codec not in ("vp8", "vp9", "mpeg4"):
+        return 1
     data = memoryview(packet)
     if codec == "vp8":  # RFC 6386, 9.1: bit 4 of the frame tag is show_frame
         return data[0] >> 4 & 1

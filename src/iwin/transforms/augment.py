@@ -193,12 +193,20 @@ class RandomErasing:
 
     def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
         """Draw whether and what to erase; an unchanged clip is returned as it is."""
-        if rng.random() >= self.probability:
-            return clip
         height, width = clip.shape[2:4]
+        patches = self.patches(height, width, rng)
+        erased = clip.clone() if patches else clip
+        for patch in patches:
+            patch.apply(erased)
+        return erased
+
+    def patches(self, height: int, width: int, rng: np.random.Generator, /) -> list["Patch"]:
+        """What a call writes onto frames of height x width, by the same random numbers."""
+        if rng.random() >= self.probability:
+            return []
         count = int(rng.integers(*self.count_range, endpoint=True))
         flat, tall = self.aspect_ratio_range
-        erased = clip.clone()
+        patches = []
         for _ in range(count):
             areas = rng.uniform(*self.area_range, size=ERASING_ATTEMPTS) * (height * width / count)
             aspect_ratios = np.exp(rng.uniform(math.log(flat), math.log(tall), size=ERASING_ATTEMPTS))
@@ -207,8 +215,8 @@ class RandomErasing:
                 continue
             top = int(rng.integers(height - size[0], endpoint=True))
             left = int(rng.integers(width - size[1], endpoint=True))
-            erased[:, :, top : top + size[0], left : left + size[1]] = self._pixels(size, rng)
-        return erased
+            patches.append(Patch(top, left, size, self._pixels(size, rng)))
+        return patches
 
     def _pixels(self, size: Size, rng: np.random.Generator) -> Tensor:
         """Values to write, uint8, of shape (3,) or (height, width, 3)."""
@@ -217,6 +225,29 @@ class RandomErasing:
             shape = (3,) if self.fill == "color" else (*size, 3)
             pixels = pixels + self.std * rng.standard_normal(shape)
         return torch.from_numpy(np.rint(pixels).clip(0, 255).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A box with what is written into it, in all frames alike.
+
+    Attributes:
+        top: first row of the box.
+        left: first column of the box.
+        size: (height, width) of the box.
+        pixels: uint8, of shape (3,) or (height, width, 3).
+    """
+
+    top: int
+    left: int
+    size: Size
+    pixels: Tensor
+
+    def apply(self, clip: Tensor) -> None:
+        """Write into a clip (V, T, H, W, 3) on any device."""
+        height, width = self.size
+        pixels = self.pixels.to(clip.device, non_blocking=True)
+        clip[:, :, self.top : self.top + height, self.left : self.left + width] = pixels
 
 
 def first_erasable_size(

@@ -10,7 +10,7 @@ scores rest.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,15 @@ from iwin.errors import DataError
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
+
+
+class Box(NamedTuple):
+    """A part of a picture as displayed, in pixels; top and left count from 0."""
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 class Transform(Protocol):
@@ -68,6 +77,19 @@ def transform_with_label(
     if isinstance(transform, LabelTransform):
         return transform.with_label(clip, label, rng)
     return transform(clip, rng), label
+
+
+@runtime_checkable
+class Crop(Transform, Protocol):
+    """A transform that keeps one box of all frames, which it can tell before there are frames."""
+
+    def box(self, height: int, width: int, rng: np.random.Generator, /) -> Box:
+        """The box, for frames of height x width, by the same random numbers as a call draws.
+
+        Raises:
+            DataError: The box does not fit into the frames.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -159,19 +181,22 @@ def _text(height: int, width: int) -> str:
     return f"{height}x{width} (height x width)"
 
 
-def _crop(clip: Tensor, size: Size, *, top: int, left: int) -> Tensor:
-    """The box as a view of the clip's memory; the box lies inside."""
-    height, width = size
-    return clip[:, :, top : top + height, left : left + width]
+def crop(clip: Tensor, box: Box) -> Tensor:
+    """The box as a view of the clip's memory.
+
+    Args:
+        clip: (V, T, H, W, 3).
+        box: What to keep; it lies inside.
+    """
+    return clip[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
 
 
-def _margins(clip: Tensor, size: Size) -> tuple[int, int]:
+def _margins(height: int, width: int, size: Size) -> tuple[int, int]:
     """Pixels by which frames are higher and wider than a crop.
 
     Raises:
         DataError: The crop does not fit.
     """
-    height, width = clip.shape[2:4]
     if size[0] > height or size[1] > width:
         raise DataError(
             f"a crop of {_text(*size)} does not fit into frames of {_text(height, width)}: "
@@ -190,10 +215,14 @@ class CenterCrop:
 
     size: Size
 
-    def __call__(self, clip: Tensor, _rng: np.random.Generator, /) -> Tensor:
+    def box(self, height: int, width: int, _rng: np.random.Generator, /) -> Box:
+        """The box; half pixels round down."""
+        margin_y, margin_x = _margins(height, width, self.size)
+        return Box(margin_y // 2, margin_x // 2, *self.size)
+
+    def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
         """Slice the box out of all frames."""
-        margin_y, margin_x = _margins(clip, self.size)
-        return _crop(clip, self.size, top=margin_y // 2, left=margin_x // 2)
+        return crop(clip, self.box(clip.shape[2], clip.shape[3], rng))
 
 
 @dataclass(frozen=True)
@@ -206,12 +235,16 @@ class RandomCrop:
 
     size: int
 
+    def box(self, height: int, width: int, rng: np.random.Generator, /) -> Box:
+        """Draw a place."""
+        margins = _margins(height, width, (self.size, self.size))
+        # As in the original, the last position is never drawn, except where it is the only one.
+        left, top = (int(rng.integers(max(margin, 1))) for margin in reversed(margins))
+        return Box(top, left, self.size, self.size)
+
     def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
         """Draw a place and slice the box out of all frames."""
-        size = self.size, self.size
-        # As in the original, the last position is never drawn, except where it is the only one.
-        left, top = (int(rng.integers(max(margin, 1))) for margin in reversed(_margins(clip, size)))
-        return _crop(clip, size, top=top, left=left)
+        return crop(clip, self.box(clip.shape[2], clip.shape[3], rng))
 
 
 @dataclass(frozen=True)
@@ -229,7 +262,7 @@ class ThreeCrop:
 
     def __call__(self, clip: Tensor, _rng: np.random.Generator, /) -> Tensor:
         """Copy the boxes of V views into 3 V views."""
-        margin_y, margin_x = _margins(clip, self.size)
+        margin_y, margin_x = _margins(clip.shape[2], clip.shape[3], self.size)
         if margin_y and margin_x:
             raise DataError(
                 f"three crops of {_text(*self.size)} need frames of that height or that width, not of "
@@ -237,7 +270,7 @@ class ThreeCrop:
             )
         # Twice the middle's offset, as in the original: where the margin is odd, the last row or column is not seen.
         y, x = margin_y // 2, margin_x // 2
-        return torch.cat([_crop(clip, self.size, top=step * y, left=step * x) for step in (0, 2, 1)])
+        return torch.cat([crop(clip, Box(step * y, step * x, *self.size)) for step in (0, 2, 1)])
 
 
 _GRID = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
@@ -268,8 +301,8 @@ class TenCrop:
 
     def __call__(self, clip: Tensor, _rng: np.random.Generator, /) -> Tensor:
         """Copy the boxes of V views into 10 V views."""
-        places = _grid_places(*_margins(clip, self.size), 5)
-        boxes = [_crop(clip, self.size, top=top, left=left) for top, left in places]
+        places = _grid_places(*_margins(clip.shape[2], clip.shape[3], self.size), 5)
+        boxes = [crop(clip, Box(*place, *self.size)) for place in places]
         return torch.cat([views for box in boxes for views in (box, box.flip(-2))])
 
 
@@ -308,16 +341,20 @@ class MultiScaleCrop:
             if abs(i - j) <= self.max_scale_gap
         ]
 
-    def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
-        """Draw a box and slice it out of all frames."""
-        sizes = self.sizes(*clip.shape[2:4])
+    def box(self, height: int, width: int, rng: np.random.Generator, /) -> Box:
+        """Draw a box."""
+        sizes = self.sizes(height, width)
         size = sizes[rng.integers(len(sizes))]
-        margin_y, margin_x = _margins(clip, size)
+        margin_y, margin_x = _margins(height, width, size)
         if self.random_place:
             left, top = (int(rng.integers(margin, endpoint=True)) for margin in (margin_x, margin_y))
         else:
             top, left = _grid_places(margin_y, margin_x, self.fixed_places)[rng.integers(self.fixed_places)]
-        return _crop(clip, size, top=top, left=left)
+        return Box(top, left, *size)
+
+    def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
+        """Draw a box and slice it out of all frames."""
+        return crop(clip, self.box(clip.shape[2], clip.shape[3], rng))
 
 
 def _snapped(side: int, target: int, *, limit: int) -> int:
@@ -344,19 +381,22 @@ class RandomResizedCrop:
     def __post_init__(self) -> None:
         check_box_ranges(area_range=self.area_range, aspect_ratio_range=self.aspect_ratio_range)
 
-    def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
-        """Draw a box and slice it out of all frames."""
-        height, width = clip.shape[2:4]
+    def box(self, height: int, width: int, rng: np.random.Generator, /) -> Box:
+        """Draw a box."""
         narrow, wide = self.aspect_ratio_range
         aspect_ratios = np.exp(rng.uniform(math.log(narrow), math.log(wide), size=self.attempts))
         areas = rng.uniform(*self.area_range, size=self.attempts) * (height * width)
         size = first_fitting_size(areas, aspect_ratios, height=height, width=width)
         if size is None:
-            return CenterCrop((min(height, width), min(height, width)))(clip, rng)
-        margin_y, margin_x = _margins(clip, size)
+            return CenterCrop((min(height, width), min(height, width))).box(height, width, rng)
+        margin_y, margin_x = _margins(height, width, size)
         left = int(rng.integers(margin_x, endpoint=True))
         top = int(rng.integers(margin_y, endpoint=True))
-        return _crop(clip, size, top=top, left=left)
+        return Box(top, left, *size)
+
+    def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
+        """Draw a box and slice it out of all frames."""
+        return crop(clip, self.box(clip.shape[2], clip.shape[3], rng))
 
 
 def check_box_ranges(*, area_range: tuple[float, float], aspect_ratio_range: tuple[float, float]) -> None:
@@ -414,11 +454,20 @@ class Flip:
 
     def __call__(self, clip: Tensor, rng: np.random.Generator, /) -> Tensor:
         """Draw once for the clip; an unflipped clip is returned as it is."""
-        if rng.random() >= self.probability:
-            return clip
-        return clip.flip(-2 if self.direction == "horizontal" else -3)
+        return self.mirror(clip) if self.decide(rng) else clip
 
     def with_label(self, clip: Tensor, label: int, rng: np.random.Generator, /) -> tuple[Tensor, int]:
         """The same, and the class that the clip then shows."""
-        flipped = self(clip, rng)
-        return flipped, label if flipped is clip else dict(self.label_map).get(label, label)
+        return (self.mirror(clip), self.mirror_label(label)) if self.decide(rng) else (clip, label)
+
+    def decide(self, rng: np.random.Generator) -> bool:
+        """Draw whether to mirror."""
+        return bool(rng.random() < self.probability)
+
+    def mirror(self, clip: Tensor) -> Tensor:
+        """The mirror image of a clip (..., H, W, 3), as a copy."""
+        return clip.flip(-2 if self.direction == "horizontal" else -3)
+
+    def mirror_label(self, label: int) -> int:
+        """The class of the mirror image of a clip of a class."""
+        return dict(self.label_map).get(label, label)

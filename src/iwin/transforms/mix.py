@@ -1,6 +1,6 @@
 """Mixing the clips of a batch with each other, on the device: mixup and cutmix.
 
-Clips are normalised floats (N, ..., H, W), targets are class probabilities (N, K) that sum to 1. Everything but
+Clips are normalised floats (N, ..., H, W), targets are class probabilities (N, K). Everything but
 `Blend` is a pure function of what it is given; the numbers are those of the original's blending.
 """
 
@@ -100,7 +100,7 @@ class Blend:
 
         Args:
             clips: Normalised (N, ..., H, W).
-            labels: (N,) int64, on the same device.
+            labels: (N,) int64, or the share of each class (N, K), on the same device.
             epoch: Epoch, from 0.
             batch: Batch of the epoch, from 0.
 
@@ -109,7 +109,7 @@ class Blend:
         """
         rng = np.random.default_rng([self.seed, epoch, batch, self.rank, _STREAM])
         permutation = torch.from_numpy(rng.permutation(len(clips))).to(clips.device, non_blocking=True)
-        targets = F.one_hot(labels, self.num_classes).float()
+        targets = labels if labels.is_floating_point() else F.one_hot(labels, self.num_classes).float()
         chooses_cutmix = rng.random() < self.cutmix_probability
         if self.mixup_alpha is None or (self.cutmix_alpha is not None and chooses_cutmix):
             assert self.cutmix_alpha is not None

@@ -1,0 +1,291 @@
+"""Processes that do one kind of work, any of which may hang or crash without harm to the others.
+
+    with Workers(read, count=4, time_limit=60) as workers:
+        workers.submit(0, "a.mp4")
+        for number, result in workers.receive():
+            ...
+
+A decoder that meets a damaged file can wait for ever or take its process with it. PyTorch's own loader ends the run
+when that happens. Here a process that died, or spent its time limit on one task, is replaced. The task is tried once
+more, since the process may have been stopped or ended for reasons of the machine; after that its result is `Lost`.
+
+A result travels in an unnamed file in memory of which the other side gets the descriptor: no worker waits to be read
+from, a worker's death takes nothing away that it has sent, and containers with a small /dev/shm do.
+"""
+
+import contextlib
+import mmap
+import multiprocessing
+import os
+import pickle
+import signal
+import struct
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from multiprocessing import connection, forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.reduction import recv_handle, send_handle
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+TRIES = 2
+"""Processes that may be lost to a task."""
+
+GLANCE = 0.2
+"""Seconds after which `Workers.receive` returns, with or without results."""
+
+_PATIENCE = 5.0
+"""Seconds that a killed process may take to go; one that waits for a dead disk takes longer and is left behind."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What stands for the result of a task that cost its processes.
+
+    Attributes:
+        reason: what happened to the last of them, as a sentence without its end.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """The function raised an error that it should not have."""
+
+    story: str
+
+
+@dataclass
+class _Assignment(Generic[Task]):
+    number: int
+    task: Task
+    losses: int = 0
+
+
+class Workers(Generic[Task, Result]):
+    """Processes that apply one function to tasks; to be closed by a ``with`` statement or `close`.
+
+    They come from a fork server that has imported this package and started no thread: forking the training process
+    itself can deadlock in the threads of CUDA and FFmpeg, and spawning pays seconds of imports for every process.
+
+    Args:
+        work: the function; it and the tasks are pickled. Tensors in its results cost no pickling.
+        count: number of processes.
+        time_limit: seconds that a task may take.
+    """
+
+    def __init__(self, work: Callable[[Task], Result], *, count: int, time_limit: float) -> None:
+        self._work, self._time_limit = work, time_limit
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["iwin.data.datasets"])
+        _start_fork_server()
+        self._workers: list[_Worker[Task]] = [_Worker(self._context, work) for _ in range(count)]
+
+    def submit(self, number: int, task: Task) -> None:
+        """Give a task, under a number, to the process that has the least to do."""
+        min(self._workers, key=lambda worker: len(worker.tasks)).give(_Assignment(number, task))
+
+    def receive(self) -> list[tuple[int, Result | Lost]]:
+        """The results that came within a moment, with their numbers; none is nothing to worry about.
+
+        Raises:
+            RuntimeError: the function raised an error; told with its traceback.
+        """
+        connection.wait([worker.pipe for worker in self._workers if worker.tasks], timeout=GLANCE)
+        done: list[tuple[int, Result | Lost]] = []
+        for place, worker in enumerate(self._workers):
+            done += worker.take()
+            loss = worker.loss(self._time_limit)
+            if loss is not None:
+                worker.end()
+                done += self._replace(place, reason=loss)
+        return done
+
+    def _replace(self, place: int, *, reason: str) -> Iterator[tuple[int, Lost]]:
+        """Start a new process with the tasks of a lost one; the task that it was at has one more loss."""
+        tasks = self._workers[place].tasks
+        tasks[0].losses += 1
+        if tasks[0].losses == TRIES:
+            yield tasks.popleft().number, Lost(reason)
+        self._workers[place] = _Worker(self._context, self._work)
+        for task in tasks:
+            self._workers[place].give(task)
+
+    def close(self) -> None:
+        """End the processes, whatever they are at; may be called twice."""
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class _Worker(Generic[Task]):
+    """A process and the tasks that it was given, in their order; it is at the first of them."""
+
+    def __init__(self, context: ForkServerContext, work: Callable[[Task], Any]) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.tasks: deque[_Assignment[Task]] = deque()
+        self._ready = self._gone = False
+        self._since = time.monotonic()
+
+    def give(self, assignment: _Assignment[Task]) -> None:
+        """Add a task."""
+        if not self.tasks:
+            self._since = time.monotonic()
+        self.tasks.append(assignment)
+        with contextlib.suppress(ConnectionError):  # it died, as `loss` will find
+            self.pipe.send(assignment.task)
+
+    def take(self) -> Iterator[tuple[int, Any]]:
+        """The results that have come."""
+        try:
+            while self.pipe.poll():
+                result = _receive(self.pipe)
+                self._since = time.monotonic()
+                if not self._ready:  # the first message says that it has started
+                    self._ready = True
+                    continue
+                if isinstance(result, _Broken):
+                    raise RuntimeError(f"in a decoder process:\n{result.story}")
+                yield self.tasks.popleft().number, result
+        except (EOFError, ConnectionError):
+            self._gone = True
+
+    def loss(self, time_limit: float) -> str | None:
+        """Why the process is lost, if it is and was at something."""
+        if not self.tasks:
+            return None
+        if self._gone:
+            self.process.join(_PATIENCE)
+            return f"the process that decoded it died ({_ending(self.process.exitcode)})"
+        if self._ready and time.monotonic() - self._since > time_limit:
+            return f"nothing came of decoding it for {time_limit:g} seconds"
+        return None
+
+    def end(self) -> None:
+        """Kill it; that ends a stopped process too."""
+        self.process.kill()
+        self.process.join(_PATIENCE)
+        self.pipe.close()
+
+
+def _ending(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def _start_fork_server() -> None:
+    """Start it deaf to Ctrl-C and SIGTERM.
+
+    A terminal and torchrun send them to whole process groups. They ask the training process to finish its step and save
+    its state, for which it still needs batches.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# ------------------------------------------------------------------------------------ in the worker
+
+
+def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+    """Work until the parent has no more tasks or is no more."""
+    os.setpgid(0, 0)  # signals for the parent's group are not meant for it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    torch.set_num_threads(1)  # there is a process a core already
+    _send(pipe, None)
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result = work(task)
+        except Exception:  # told where the run is told of everything
+            result = _Broken(traceback.format_exc())
+        _send(pipe, result)
+
+
+def _leave_with_parent() -> None:
+    """End this process when its parent ends, also in the middle of a task."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+# ------------------------------------------------------------------------------------ results
+
+
+class _Pickler(pickle.Pickler):
+    """Takes tensors for arrays, whose bytes pickle leaves where they are."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (torch.from_numpy, (value.contiguous().numpy(),)) if isinstance(value, Tensor) else NotImplemented
+
+
+_SIZE = struct.Struct("<Q")
+
+
+def _send(pipe: Connection, result: Any) -> None:
+    """Write a result to a file in memory (count and sizes of the parts, the pickle, its buffers) and pass that on."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = BytesIO()
+    _Pickler(head, protocol=5, buffer_callback=buffers.append).dump(result)
+    parts = [head.getbuffer(), *(buffer.raw() for buffer in buffers)]
+    with _memory_file() as file:
+        for number in (len(parts), *(part.nbytes for part in parts)):
+            file.write(_SIZE.pack(number))
+        for part in parts:
+            file.write(part)
+        file.flush()
+        send_handle(pipe, file.fileno(), None)
+
+
+def _memory_file() -> Any:
+    # Outside Linux an unnamed file on disk does the same.
+    return open(os.memfd_create("result"), "wb") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()  # noqa: PTH123
+
+
+def _receive(pipe: Connection) -> Any:
+    """The result that `_send` passed on; its tensors lie in the file's pages."""
+    descriptor = recv_handle(pipe)
+    try:
+        content = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(descriptor)
+    (count,) = _SIZE.unpack_from(content)
+    start = _SIZE.size * (count + 1)
+    parts = []
+    for place in range(count):
+        (size,) = _SIZE.unpack_from(content, _SIZE.size * (place + 1))
+        parts.append(content[start : start + size])
+        start += size
+    return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - from our own process
