@@ -47,6 +47,7 @@ SECTIONS: tuple[tuple[str, str, type[schema.Settings]], ...] = (
     ("Model", "model", schema.ModelSettings),
     ("Backbone", "model.backbone", schema.BackboneSettings),
     ("Data", SPLIT, schema.SplitSettings),
+    ("Bad videos", "data.bad_videos", schema.BadVideoSettings),
     ("Frame sampling", f"{SPLIT}.sampling", schema.SamplingSettings),
     ("Normalisation", f"{SPLIT}.normalize", schema.NormalizeSettings),
     ("Optimiser", "optim", schema.OptimSettings),
@@ -155,17 +156,11 @@ def _groups(annotation: Any) -> Iterator[type[schema.Settings]]:
 
 NOT_YET = "**Not supported yet.**"
 
-REFUSALS = {
-    "folders of extracted frames are not supported yet": (f"{SPLIT}.frames", NOT_YET),
-    "several labels a video (multi_class) are not supported yet": (f"{SPLIT}.multi_class", NOT_YET),
-    "the binary cross entropy is not supported yet": ("model.loss", "**Binary cross entropy is not supported yet.**"),
-}
-"""The messages with which a run refuses settings that are understood, with the setting and the remark on it."""
-
 READ_BY_NAME = (
     schema.RunConfig,
     schema.ModelSettings,
     schema.SplitSettings,
+    schema.BadVideoSettings,
     schema.OptimSettings,
     schema.EvaluationSettings,
     schema.TestSettings,
@@ -174,12 +169,8 @@ READ_BY_NAME = (
 
 
 def not_supported() -> dict[str, str]:
-    """Remarks on the settings that no run uses: those refused, and those that nothing reads."""
-    source = "".join(path.read_text(encoding="utf-8") for path in _above_config())
-    return {
-        **dict.fromkeys(_unread(), NOT_YET),
-        **{path: remark for message, (path, remark) in REFUSALS.items() if message in source},
-    }
+    """Remarks on the settings that no run uses, since nothing reads them."""
+    return dict.fromkeys(_unread(), NOT_YET)
 
 
 def _above_config() -> list[Path]:

@@ -16,6 +16,14 @@ from tests.runs import write_class_folders
 SMALL = ["data.workers_per_gpu=0", "log_config.interval=1", "data.videos_per_gpu=3"]
 """Config options of a run that is small and starts no other process."""
 
+SEVERAL = [
+    "--cfg-options",
+    *(f"data.{split}.multi_class=True" for split in ("train", "val", "test")),
+    "model.cls_head.multi_class=True",
+    "model.cls_head.loss_cls.type=BCELossWithLogits",
+]
+"""Config options for lists of several labels a video."""
+
 
 @dataclass(frozen=True)
 class Result:

@@ -20,7 +20,8 @@ ALLOWED = {
     "build": {"config", "models", "transforms", "data", "checkpoint", "engine"} | LEAVES,
     "predict": {"build", "models", "data", "checkpoint"} | LEAVES,
     "viz": {"build", "models", "data", "checkpoint"} | LEAVES,
-    "cli": {"config", "models", "data", "checkpoint", "engine", "build", "predict", "prepare", "viz"} | LEAVES,
+    "bench": {"models", "data", "transforms", "prepare"} | LEAVES,
+    "cli": {"bench", "config", "models", "data", "checkpoint", "engine", "build", "predict", "prepare", "viz"} | LEAVES,
     "__init__": {"build", "models", "data", "predict"} | LEAVES,
     "__main__": {"cli"},
 }

@@ -20,6 +20,10 @@ class DataError(IwinError):
     """An annotation list, class folder or data setting that cannot be used."""
 
 
+class BadVideosError(DataError):
+    """Too many videos of a split cannot be read; all processes of a run raise it together."""
+
+
 class VideoError(IwinError):
     """A video file that cannot be opened or decoded."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from iwin.build import Trained, build_normalize, build_sampler, build_transform, load_trained
+from iwin.build import Trained, build_normalize, build_sampler, build_transform, load_trained, view_average
 from iwin.data.decode import open_video
 from iwin.errors import ConfigError
 
@@ -19,7 +19,7 @@ class Prediction:
         path: the video.
         classes: class names, or their numbers as text where the model knows no names.
         labels: class numbers.
-        scores: scores, within 0 .. 1 where the views' softmax is averaged.
+        scores: scores; within 0 .. 1 unless the config averages logits.
         views: views that the scores are averaged over.
     """
 
@@ -53,7 +53,8 @@ class Predictor:
         names = trained.classes or ()
         numbers = range(len(names), self.model.num_classes)  # a model may have more classes than its data had names for
         self.classes = (*names, *map(str, numbers))
-        self._settings = trained.config.test
+        self._average = view_average(trained.config)
+        self._max_views = trained.config.test.max_testing_views
         self._sampler = build_sampler(split.sampling)
         self._transform = build_transform(split)
         self._normalize = build_normalize(split.normalize)
@@ -72,8 +73,8 @@ class Predictor:
         views = self._transform(frames.unflatten(0, indices.shape), rng)
         scores = self.model.forward_views(
             views[None].to(self.device),
-            average=self._settings.average_clips or "prob",
-            max_views=self._settings.max_testing_views,
+            average=self._average,
+            max_views=self._max_views,
             prepare=self._normalize,
         )[0]
         best = scores.topk(min(topk, len(scores)))

@@ -23,8 +23,9 @@ def test_training_says_what_it_does_and_leaves_its_files(trained: Path) -> None:
     said = (trained / "run.txt").read_text()
     assert "3 classes; 9 videos to train on, 7 to validate" in said
     assert "epoch 1/1  3/3" in said
-    assert "skipped" in said
-    assert "broken.mp4" in said
+    assert "bad video: clips/val/class 2/broken.mp4: not a video that can be read" in said
+    (bad,) = (trained / "run" / "bad_files.jsonl").read_text().splitlines()
+    assert json.loads(bad)["path"] == "clips/val/class 2/broken.mp4"
     assert {"best.safetensors", "last.safetensors", "log.jsonl", "config.py", "state"} <= {
         path.name for path in (trained / "run").iterdir()
     }
@@ -39,18 +40,24 @@ def test_testing_prints_figures_and_writes_a_report(trained: Path, tmp_path: Pat
     result = iwin("test", "iwin_nano_demo", "run/best.safetensors", *metrics, *options, cwd=trained)
     assert result.status == 0, result.err
     figures = dict(line.split(": ") for line in result.out.splitlines())
-    assert figures.keys() == {"top1_acc", "top2_acc", "mean_class_accuracy", "videos", "listed"}
+    scores = {"top1_acc", "top2_acc", "mean_class_accuracy"}
+    assert figures.keys() == {*scores, *(f"{name}_listed" for name in scores), "videos", "listed", "fingerprint"}
     assert (figures["videos"], figures["listed"]) == ("6", "7")
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["classes"] == ["class 0", "class 1", "class 2"]
     bad = [video for video in report["videos"] if video["scores"] is None]
     assert [Path(video["path"]).name for video in bad] == ["broken.mp4"]
+    assert report["fingerprint"] == figures["fingerprint"]
+    assert f"the checkpoint's data.val had the fingerprint {report['fingerprint']}" in result.err
+    (line,) = (tmp_path / "bad_files.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"split": "test", "path": bad[0]["path"], "reason": json.loads(line)["reason"]}
     hits = [
-        video["label"] == max(range(3), key=video["scores"].__getitem__)
+        video["labels"] == [max(range(3), key=video["scores"].__getitem__)]
         for video in report["videos"]
         if video["scores"]
     ]
-    assert float(figures["top1_acc"]) == pytest.approx(sum(hits) / len(hits), abs=1e-4)
+    assert float(figures["top1_acc"]) == pytest.approx(sum(hits) / 6, abs=1e-4)
+    assert float(figures["top1_acc_listed"]) == pytest.approx(sum(hits) / 7, abs=1e-4)
 
 
 def test_upstreams_options_of_testing_are_taken(trained: Path, tmp_path: Path) -> None:

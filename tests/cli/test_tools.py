@@ -1,7 +1,6 @@
 """The tools that stand under upstream's tools/ beside training and testing."""
 
 import json
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -12,10 +11,9 @@ import pytest
 from iwin.build import load_trained
 from iwin.checkpoint.io import read_weights
 from iwin.checkpoint.source import file_sha256
-from iwin.cli.tools.check_videos import problems
 from iwin.data.annotations import read_list
 from iwin.engine.scores import write_scores
-from tests.commands import SMALL, Result, iwin
+from tests.commands import SEVERAL, SMALL, Result, iwin
 
 
 def tool(*args: object, cwd: Path) -> Result:
@@ -138,22 +136,6 @@ def test_a_sound_split_passes(trained: Path) -> None:
     assert (result.status, result.out) == (0, "")
 
 
-def crashes_at_two(path: str) -> str | None:
-    """Stands for a decoder that takes its process with it."""
-    if path == "2":
-        os._exit(1)
-    return "bad" if path == "3" else None
-
-
-@pytest.mark.slow
-def test_a_video_that_crashes_the_decoder_is_found_and_the_rest_is_checked() -> None:
-    found = dict(problems([str(n) for n in range(300)], processes=2, check=crashes_at_two))
-    assert found.pop("2") == "2: the decoder crashes on this file; take it off the list"
-    assert found.pop("3") == "bad"
-    assert len(found) == 298
-    assert set(found.values()) == {None}
-
-
 # ------------------------------------------------------------------------------------------- scores
 
 
@@ -173,14 +155,25 @@ def scored(tmp_path: Path) -> Path:
 
 def figures(result: Result) -> dict[str, float]:
     assert result.status == 0, result.err
-    return {name: float(value) for name, value in (line.split(": ") for line in result.out.splitlines())}
+    lines = (line.split(": ") for line in result.out.splitlines())
+    return {name: float(value) for name, value in lines if name != "fingerprint"}
 
 
 def test_a_score_file_gives_its_figures(scored: Path) -> None:
     options = ["--eval", "top_k_accuracy", "--eval-options", "topk=(1,2)"]
     config = ["--cfg-options", "data.test.ann_file=list.txt"]
     found = tool("eval_metric", "iwin_nano_demo", "missing.yaml", *options, *config, cwd=scored)
-    assert figures(found) == {"top1_acc": 1, "top2_acc": 1, "videos": 3, "listed": 4}
+    listed = {"top1_acc_listed": 0.75, "top2_acc_listed": 0.75}
+    assert figures(found) == {"top1_acc": 1, "top2_acc": 1, **listed, "videos": 3, "listed": 4}
+
+
+def test_a_score_file_of_several_labels_gives_its_figure(scored: Path) -> None:
+    (scored / "list.txt").write_text("a.mp4 0 2\nb c.mp4 1\nd.mp4 2\ne.mp4 1, 0\n")
+    metric = ["--eval", "mean_average_precision"]
+    found = tool(
+        "eval_metric", "iwin_nano_demo", "right.pkl", *metric, *SEVERAL, "data.test.ann_file=list.txt", cwd=scored
+    )
+    assert figures(found) == {"mean_average_precision": pytest.approx(0.8333, abs=1e-4), "videos": 4, "listed": 4}
 
 
 def test_scores_of_testing_give_the_same_figures_again(trained: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from iwin.config import dump_config, load_run_config, schema
 from iwin.config.schema import RunConfig, SplitSettings
+from iwin.errors import ConfigError
 
 TINY = "iwin_tiny_patch244_window77_kinetics400_1k"
 SMALLEST = {
@@ -242,13 +243,42 @@ def test_sampling(tmp_path: Path) -> None:
 
 
 def test_datasets(tmp_path: Path) -> None:
-    split = split_of(tmp_path, data_prefix="videos", start_index=1, multi_class=True, num_classes=7)
+    split = split_of(tmp_path, data_prefix="videos", start_index=1, num_classes=7)
     assert (split.ann_file, split.root, split.frames, split.start_index) == ("list.txt", "videos", False, 1)
-    assert (split.multi_class, split.num_classes) == (True, 7)
+    assert (split.multi_class, split.num_classes) == (False, 7)
     split = split_of(tmp_path, type="RawframeDataset", filename_tmpl="{:06}.png", with_offset=True)
     assert (split.frames, split.filename_template, split.with_offset) == (True, "{:06}.png", True)
     split = split_of(tmp_path, ann_file=None, data_prefix="classes")
     assert (split.ann_file, split.root) == (None, "classes")
+
+
+@pytest.mark.parametrize(
+    ("words", "power"),
+    [({}, None), ({"sample_by_class": True}, 0.0), ({"sample_by_class": True, "power": 0.25}, 0.25),
+     ({"balance": "class"}, 0.0), ({"balance": "sqrt"}, 0.5)],
+)  # fmt: skip
+def test_classes_are_balanced_by_upstreams_words_and_ours(
+    tmp_path: Path, words: dict[str, Any], power: float | None
+) -> None:
+    pipeline = [{"type": "SampleFrames", "clip_len": 8}, {"type": "DecordDecode"}]
+    train = {"type": "VideoDataset", "ann_file": "list.txt", "pipeline": pipeline, "repeats": 2, **words}
+    split = parsed(tmp_path, data={"train": train})[0].data.train
+    assert split is not None
+    assert (split.class_power, split.repeats) == (power, 2)
+
+
+def test_several_labels_have_a_loss_and_a_metric_of_their_own(tmp_path: Path) -> None:
+    head = {"type": "I3DHead", "multi_class": True, "loss_cls": {"type": "BCELossWithLogits", "loss_weight": 160.0}}
+    config, _ = parsed(tmp_path, model=SMALLEST["model"] | {"cls_head": head})
+    assert (config.model.loss, config.model.loss_weight) == ("binary_cross_entropy", 160.0)
+    assert config.evaluation.metrics == ("mean_average_precision",)
+    with pytest.raises(ConfigError, match="loss_cls: is for one label a video"):
+        parsed(tmp_path, model=SMALLEST["model"] | {"cls_head": {"type": "I3DHead", "multi_class": True}})
+
+
+def test_bad_videos(tmp_path: Path) -> None:
+    config, _ = parsed(tmp_path, data={"bad_videos": {"policy": "skip", "max_share": 0.05, "time_limit": 10}})
+    assert config.data.bad_videos == schema.BadVideoSettings(policy="skip", max_share=0.05, time_limit=10.0)
 
 
 # ------------------------------------------------------------------------------------------------ model and training

@@ -189,4 +189,5 @@ PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "python": _python,
     "torchrun": _torchrun,
     **dict.fromkeys(("cd", "cp", "ffmpeg", "git", "ls", "mkdir", "pre-commit", "pytest", "source"), _anything),
+    **dict.fromkeys(("cat", "for", "tar", "unrar", "unzip"), _anything),
 }

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 REASONS = {
     "installs packages",
@@ -22,7 +22,8 @@ REASONS = {
     "needs Docker",
     "needs FFmpeg",
     "needs Kinetics-400",
-    "needs Moments in Time",
+    "needs the archives of the data set",
+    "needs the network",
     "needs several GPUs",
     "needs the authors' weights",
     "needs the environment that make demo makes",

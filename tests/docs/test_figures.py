@@ -109,19 +109,12 @@ def page(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "claim", "setting"),
     [
-        ("migrating.md", "| `RawframeDataset` | understood, not supported yet |", "data.<split>.frames"),
-        ("migrating.md", "(`multi_class=True`) | understood, not supported yet |", "data.<split>.multi_class"),
         (
             "migrating.md",
             "| understood, not supported yet |\n| `FormatShape`",
             "data.<split>.transforms.random_erasing",
         ),
-        ("migrating.md", "| `BCELossWithLogits` | understood, not supported yet |", "model.loss"),
         ("migrating.md", "trackers are not supported yet", "trackers"),
-        ("supported_datasets.md", "not yet: frame folders", "data.<split>.frames"),
-        ("supported_datasets.md", "not yet: several labels", "data.<split>.multi_class"),
-        ("data_preparation.md", "Folders of extracted frames (`RawframeDataset`), ", "data.<split>.frames"),
-        ("data_preparation.md", "videos with several labels (`multi_class`), ", "data.<split>.multi_class"),
     ],
 )
 def test_what_is_called_unsupported_is_so(name: str, claim: str, setting: str) -> None:

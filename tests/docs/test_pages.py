@@ -81,4 +81,5 @@ def test_the_navigation_names_every_page() -> None:
         return [str(node)]
 
     nav = files(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
-    assert sorted(nav) == sorted(page.name for page in PAGES if page.parent.name == "docs")
+    docs = ROOT / "docs"
+    assert sorted(nav) == sorted(str(page.relative_to(docs)) for page in PAGES if page.is_relative_to(docs))

@@ -94,8 +94,7 @@ def test_its_defaults_are_those_of_a_config_that_leaves_the_key_out() -> None:
 def test_it_knows_what_a_run_refuses() -> None:
     assert reference.not_supported().keys() <= SETTINGS.keys()
     sources = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
-    known = sum(message in sources for message in reference.REFUSALS)
-    assert sources.count("not supported yet") == known, "a new refusal, or one told in other words"
+    assert "not supported yet" not in sources, "a refusal that the reference does not know of"
 
 
 def test_the_page_of_configs_names_keys_that_exist() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from iwin.engine.loss import cross_entropy, smooth
+from iwin.engine.loss import binary_cross_entropy, cross_entropy, smooth
 from tests.goldens import load_json, load_npz
 from tests.sources import Golden, over_goldens
 
@@ -54,3 +54,15 @@ def test_labels_are_probabilities_of_one(weights: Tensor | None) -> None:
             cross_entropy(logits, targets, class_weights=weights, smoothing=smoothing) for targets in (labels, soft)
         )
         torch.testing.assert_close(hard_loss, soft_loss)
+
+
+def test_binary_cross_entropy_treats_every_class_by_itself() -> None:
+    logits, targets = torch.tensor([[2.0, -1.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    right = torch.tensor([2.0, 1.0, 0.0, 3.0]).sigmoid()
+    assert binary_cross_entropy(logits, targets).item() == pytest.approx(-right.log().mean().item())
+    assert binary_cross_entropy(logits, torch.tensor([0, 1])).equal(binary_cross_entropy(logits, targets))
+    weights = torch.tensor([2.0, 0.0])
+    weighed = binary_cross_entropy(logits, targets, class_weights=weights)
+    assert weighed.item() == pytest.approx(-2 * (right[0].log() + right[2].log()).item() / 4)
+    soft = binary_cross_entropy(logits, 0.8 * targets + 0.1)
+    assert binary_cross_entropy(logits, targets, smoothing=0.2).item() == pytest.approx(soft.item())

@@ -1,6 +1,8 @@
 """Real processes: the commands of the README, with two processes that talk to each other on the CPU."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from iwin.engine.scores import read_scores
 from tests.commands import SMALL
+from tests.runs import write_class_folders
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +95,7 @@ def test_two_processes_give_the_scores_of_one(
     options = ["--eval", "top_k_accuracy", "--data", "clips/val", "--out", out, *OPTIONS]
     result = call(*command, *options, cwd=trained, **environ)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("top1_acc") == 1
+    assert result.stdout.count("top1_acc:") == 1
     assert "videos: 6\nlisted: 7\n" in result.stdout
     assert np.array_equal(read_scores(out), read_scores(single), equal_nan=True)
 
@@ -171,3 +174,26 @@ def test_a_port_that_is_taken_is_told_of(trained: Path) -> None:
         result = call("bash", TOOLS / "dist_test.sh", CONFIG, "x.pth", "2", cwd=trained, PORT=port)
     assert result.returncode == 1
     assert result.stderr.startswith(f"iwin: port {port} cannot be used")
+
+
+def test_two_processes_survive_bad_videos_and_name_each_once(tmp_path: Path) -> None:
+    clips = write_class_folders(tmp_path / "clips" / "train", clips=4)
+    (clips / "class 1" / "2.mp4").write_bytes(b"no video")
+    options = ["--data", "clips", "--no-validate", "--work-dir", "run", *OPTIONS, "total_epochs=2"]
+    result = call("bash", TOOLS / "dist_train.sh", CONFIG, "2", *options, "data.workers_per_gpu=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("bad video") == 1
+    (line,) = (tmp_path / "run" / "bad_files.jsonl").read_text().splitlines()
+    assert json.loads(line)["path"] == "clips/train/class 1/2.mp4"
+
+
+def test_two_processes_stop_together_at_too_many_bad_videos(tmp_path: Path) -> None:
+    clips = write_class_folders(tmp_path / "clips" / "train", clips=6)
+    for path in sorted(clips.rglob("[1-5].mp4"))[:12]:
+        path.write_bytes(b"no video")
+    options = ["--data", "clips", "--no-validate", "--work-dir", "run", *OPTIONS, "data.workers_per_gpu=1"]
+    result = call("bash", TOOLS / "dist_train.sh", CONFIG, "2", *options, cwd=tmp_path)
+    assert result.returncode != 0
+    assert result.stderr.count("with everything saved") == 1
+    assert re.search(r"\d+ of 18 videos could not be read, more than the 4 allowed", result.stderr)
+    assert (tmp_path / "run" / "state" / "progress.json").exists()

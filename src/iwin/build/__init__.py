@@ -3,12 +3,16 @@
 from iwin.build.accelerator import build_accelerator as build_accelerator
 from iwin.build.data import TRANSFORMS as TRANSFORMS
 from iwin.build.data import build_annotations as build_annotations
+from iwin.build.data import build_dataset as build_dataset
 from iwin.build.data import build_normalize as build_normalize
 from iwin.build.data import build_sampler as build_sampler
 from iwin.build.data import build_transform as build_transform
+from iwin.build.data import decoder_notes as decoder_notes
 from iwin.build.data import training_loader as training_loader
 from iwin.build.evaluation import build_evaluation as build_evaluation
 from iwin.build.evaluation import build_test as build_test
+from iwin.build.evaluation import check_metrics as check_metrics
+from iwin.build.evaluation import view_average as view_average
 from iwin.build.models import build_model as build_model
 from iwin.build.models import create_model as create_model
 from iwin.build.trained import Trained as Trained

@@ -7,34 +7,55 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from iwin.config import schema
-from iwin.data.annotations import Annotations, read_class_folders, read_list
+from iwin.data.annotations import Annotations, FrameList, read_class_folders, read_list, split_folder
+from iwin.data.bad_videos import BadVideos
+from iwin.data.batches import EpochBatches, ShardBatches
 from iwin.data.datasets import VideoDataset
-from iwin.data.loader import BatchLoader, EpochBatches, make_loader
+from iwin.data.decode import choose_decoder
+from iwin.data.loader import BatchLoader
 from iwin.data.sampling import FrameSampler
+from iwin.data.shards import is_shards, read_shards
+from iwin.data.video_folder import METADATA, Table, find_table, read_video_folder
 from iwin.errors import ConfigError, DataError
 from iwin.transforms import augment, colour, geometry
 from iwin.transforms.normalize import normalize
 
 
 def build_annotations(split: schema.SplitSettings, *, name: str, classes: Sequence[str] | None = None) -> Annotations:
-    """The samples of a split; `classes` are the known class names, for class folders."""
-    if split.frames:
-        raise ConfigError(f"data.{name}: folders of extracted frames are not supported yet; use type='VideoDataset'")
-    if split.multi_class:
-        raise ConfigError(f"data.{name}: several labels a video (multi_class) are not supported yet")
-    if split.start_index:
+    """The samples of a split; `classes` are the model's class names, which its labels must mean."""
+    if split.start_index and not split.frames:
         raise ConfigError(
             f"data.{name}.start_index={split.start_index}: the frames of a video file count from 0; leave it out"
         )
-    if split.ann_file is not None:
-        annotations = read_list(split.ann_file, root=split.root)
-        if classes and annotations.classes and tuple(classes) != annotations.classes:
-            raise DataError(
-                f"data.{name}: the class names beside {split.ann_file} are not the model's; its labels would mean "
-                "other classes"
-            )
-        return annotations
-    return read_class_folders(split.root, classes=classes)
+    annotations = _read_annotations(split, classes)
+    if classes and annotations.classes and tuple(classes) != annotations.classes:
+        raise DataError(
+            f"data.{name}: the class names of {annotations.source} are not the model's; its labels would mean other "
+            "classes"
+        )
+    if split.num_classes is not None:
+        annotations.check_labels(split.num_classes)
+    return annotations
+
+
+def _read_annotations(split: schema.SplitSettings, classes: Sequence[str] | None) -> Annotations:
+    multi_label = split.multi_class
+    if split.frames and split.ann_file is not None:
+        start = 1 if split.start_index is None else split.start_index
+        frames = FrameList(split.filename_template, start, split.with_offset)
+        return read_list(split.ann_file, root=split.root, multi_label=multi_label, frames=frames)
+    if split.ann_file is not None and split.ann_file.endswith(METADATA):
+        return read_video_folder(Table(split.ann_file), classes=classes, multi_label=multi_label)
+    if split.ann_file is not None and not is_shards(split.ann_file):
+        return read_list(split.ann_file, root=split.root, multi_label=multi_label)
+    place = split.ann_file or split_folder(split.root)
+    shards = read_shards(place, classes=classes, multi_label=multi_label)
+    if shards is not None:
+        return shards
+    table = find_table(place)
+    if table is not None:
+        return read_video_folder(table, classes=classes, multi_label=multi_label)
+    return read_class_folders(place, classes=classes)
 
 
 TRANSFORMS: dict[type[schema.Settings], Callable[..., geometry.Transform]] = {
@@ -76,25 +97,63 @@ def build_normalize(settings: schema.NormalizeSettings) -> Callable[[Tensor], Te
     return partial(normalize, mean=settings.mean, std=settings.std, bgr=settings.bgr)
 
 
+def build_dataset(
+    split: schema.SplitSettings, annotations: Annotations, *, num_classes: int | None, seed: int = 0
+) -> VideoDataset:
+    """The clips of a split; `num_classes` counts where a video can have several labels."""
+    return VideoDataset(
+        annotations.samples,
+        sampler=build_sampler(split.sampling),
+        transform=build_transform(split),
+        seed=seed,
+        num_classes=num_classes if split.multi_class else None,
+        decoder=choose_decoder(split.decoder)[0],
+        scaling=split.scaling,
+    )
+
+
+def decoder_notes(*splits: schema.SplitSettings | None) -> list[str]:
+    """What is to be said about the decoders of some splits, each line once."""
+    notes = [choose_decoder(split.decoder)[1] for split in splits if split is not None]
+    return list(dict.fromkeys(note for note in notes if note))
+
+
+def build_loader(
+    config: schema.RunConfig,
+    split: schema.SplitSettings,
+    dataset: VideoDataset,
+    batches: EpochBatches | ShardBatches,
+    *,
+    accelerator: Accelerator,
+) -> BatchLoader:
+    """What reads the batches of a split; those of a training epoch keep their size where videos are bad."""
+    settings = config.data.bad_videos
+    return BatchLoader(
+        dataset,
+        batches,
+        bad=BadVideos(len(dataset), policy=settings.policy, max_share=settings.max_share),
+        training=isinstance(batches, EpochBatches),
+        num_workers=split.num_workers,
+        time_limit=settings.time_limit,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
 def training_loader(
-    config: schema.RunConfig, annotations: Annotations, accelerator: Accelerator
+    config: schema.RunConfig, annotations: Annotations, accelerator: Accelerator, *, num_classes: int
 ) -> tuple[BatchLoader, EpochBatches]:
     """This process's batches of the training split, and their order."""
     split = config.data.train
     assert split is not None
-    dataset = VideoDataset(
-        annotations.samples,
-        sampler=build_sampler(split.sampling),
-        transform=build_transform(split),
-        seed=config.seed,
-        replace_bad=True,
-    )
+    dataset = build_dataset(split, annotations, num_classes=num_classes, seed=config.seed)
     batches = EpochBatches(
         len(dataset),
         batch_size=max(1, split.batch_size // config.optim.accumulation),
         seed=config.seed,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        labels=None if split.class_power is None else [sample.label for sample in annotations.samples],
+        power=split.class_power or 0.0,
+        repeats=split.repeats,
     )
-    loader = make_loader(dataset, batches, num_workers=split.num_workers, pin_memory=accelerator.device.type == "cuda")
-    return loader, batches
+    return build_loader(config, split, dataset, batches, accelerator=accelerator), batches

@@ -4,24 +4,29 @@ from collections.abc import Sequence
 
 from accelerate import Accelerator
 
-from iwin.build.data import build_annotations, build_normalize, build_sampler, build_transform
+from iwin.build.data import build_annotations, build_dataset, build_loader, build_normalize
 from iwin.config import schema
 from iwin.data.annotations import Annotations
-from iwin.data.datasets import VideoDataset
-from iwin.data.loader import ShardBatches, make_loader
+from iwin.data.batches import ShardBatches
 from iwin.engine.evaluate import Evaluation
 from iwin.errors import ConfigError
+from iwin.models.recognizer import Average
 
 
 def build_evaluation(
-    config: schema.RunConfig, split: schema.SplitSettings, annotations: Annotations, accelerator: Accelerator
+    config: schema.RunConfig,
+    split: schema.SplitSettings,
+    annotations: Annotations,
+    accelerator: Accelerator,
+    *,
+    name: str,
+    num_classes: int,
 ) -> Evaluation:
     """The evaluation of a split, its videos shared out over the processes."""
-    if "mean_average_precision" in config.evaluation.metrics and not split.multi_class:
-        raise ConfigError("mean_average_precision is for lists with several labels a video, which this split is not")
+    check_metrics(config.evaluation, split, name=name)
     if any(isinstance(step, schema.Flip) and step.label_map for step in split.transforms):
         raise ConfigError("a Flip that changes labels (flip_label_map) is for training; leave it out of val and test")
-    dataset = VideoDataset(annotations.samples, sampler=build_sampler(split.sampling), transform=build_transform(split))
+    dataset = build_dataset(split, annotations, num_classes=num_classes)
     batches = ShardBatches(
         len(dataset),
         batch_size=split.batch_size,
@@ -29,21 +34,50 @@ def build_evaluation(
         world=accelerator.num_processes,
     )
     return Evaluation(
-        loader=make_loader(
-            dataset, batches, num_workers=split.num_workers, pin_memory=accelerator.device.type == "cuda"
-        ),
+        loader=build_loader(config, split, dataset, batches, accelerator=accelerator),
         annotations=annotations,
+        split=name,
         normalize=build_normalize(split.normalize),
-        average=config.test.average_clips,
+        average=view_average(config),
         max_views=config.test.max_testing_views,
         metrics=config.evaluation.metrics,
         topk=config.evaluation.topk,
+        num_classes=dataset.num_classes,
     )
 
 
-def build_test(config: schema.RunConfig, *, classes: Sequence[str] | None, accelerator: Accelerator) -> Evaluation:
+def view_average(config: schema.RunConfig) -> Average:
+    """How a video's score comes of its views' logits."""
+    average = config.test.average_clips or "prob"
+    return "sigmoid" if average == "prob" and config.model.loss == "binary_cross_entropy" else average
+
+
+def check_metrics(settings: schema.EvaluationSettings, split: schema.SplitSettings, *, name: str) -> None:
+    """Refuse figures that a split cannot have.
+
+    Raises:
+        ConfigError: naming the figure.
+    """
+    for metric in settings.metrics:
+        if (metric == "mean_average_precision") == split.multi_class:
+            continue
+        if split.multi_class:
+            raise ConfigError(
+                f"{metric} is for one label a video, but data.{name} has several (multi_class=True); choose "
+                "mean_average_precision"
+            )
+        raise ConfigError(
+            f"{metric} is for lists with several labels a video (data.{name}.multi_class=True), which this split is "
+            "not; choose top_k_accuracy or mean_class_accuracy"
+        )
+
+
+def build_test(
+    config: schema.RunConfig, *, classes: Sequence[str] | None, num_classes: int, accelerator: Accelerator
+) -> Evaluation:
     """The multi-view test of a run's test split."""
     if config.data.test is None:
         raise ConfigError("data.test is missing: testing needs a test split")
     annotations = build_annotations(config.data.test, name="test", classes=classes)
-    return build_evaluation(config, config.data.test, annotations, accelerator)
+    annotations.check_labels(num_classes)
+    return build_evaluation(config, config.data.test, annotations, accelerator, name="test", num_classes=num_classes)

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,13 +18,20 @@ from iwin.errors import CheckpointError, ConfigError
 from iwin.models.recognizer import IwinRecognizer
 
 
-def checkpoint_metadata(config: schema.RunConfig, *, config_text: str, classes: Sequence[str] | None) -> dict[str, str]:
+def checkpoint_metadata(
+    config: schema.RunConfig,
+    *,
+    config_text: str,
+    classes: Sequence[str] | None,
+    fingerprints: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """What every checkpoint carries beside its tensors: enough to predict, test and train on from it alone."""
     return {
         "format": "iwin",
         "config": config.model_dump_json(),
         "config_file": config_text,
         "classes": json.dumps(classes),
+        "fingerprints": json.dumps(dict(fingerprints or {})),
     }
 
 
@@ -36,11 +43,13 @@ class Trained:
         model: the recogniser, in evaluation mode.
         config: the run that made it.
         classes: class names by label, or None where they are not known.
+        fingerprints: of the data that it was trained ("train") and validated ("val") on, where they are known.
     """
 
     model: IwinRecognizer
     config: schema.RunConfig
     classes: tuple[str, ...] | None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_trained(checkpoint: str | Path | Weights, *, config: schema.RunConfig | None = None) -> Trained:
@@ -71,7 +80,8 @@ def load_trained(checkpoint: str | Path | Weights, *, config: schema.RunConfig |
     model = build_model(config.model, num_classes=len(classifier))
     load_weights(model, weights, whole=True)
     names = json.loads(weights.metadata.get("classes", "null"))
-    return Trained(model.eval(), config, tuple(names) if names else None)
+    fingerprints = json.loads(weights.metadata.get("fingerprints", "{}"))
+    return Trained(model.eval(), config, tuple(names) if names else None, fingerprints)
 
 
 def stated_config(weights: Weights) -> tuple[schema.RunConfig, str] | None:

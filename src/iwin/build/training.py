@@ -1,5 +1,6 @@
 """Everything that a training run works with."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,14 +9,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from iwin.build.data import build_annotations, build_normalize, training_loader
+from iwin.build.data import build_annotations, build_normalize, decoder_notes, training_loader
 from iwin.build.evaluation import build_evaluation
 from iwin.build.models import build_model
 from iwin.build.trained import checkpoint_metadata
 from iwin.checkpoint.convert import LoadReport, load_weights
 from iwin.config import schema
+from iwin.data.fingerprint import fingerprint
+from iwin.engine.advice import Advice
+from iwin.engine.bad_files import BAD_FILES_NAME, BadFiles, read_bad_files
 from iwin.engine.log import RunLog
-from iwin.engine.loss import cross_entropy
+from iwin.engine.loss import binary_cross_entropy, cross_entropy
 from iwin.engine.optim import ParamRule, build_optimizer, parameter_groups
 from iwin.engine.schedule import Schedule
 from iwin.engine.state import WorkDir
@@ -45,17 +49,23 @@ def build_training(
     model.to(accelerator.device)
     optimizer = _build_optimizer(config.optim, model)
     prepared, optimizer = accelerator.prepare(model, optimizer)
-    loader, batches = training_loader(config, annotations, accelerator)
+    loader, batches = training_loader(config, annotations, accelerator, num_classes=num_classes)
+    bad_files = build_bad_files(config, accelerator=accelerator, log=log, work_dir=work_dir)
+    loader.bad.learn(bad_files.known_among([sample.path for sample in annotations.samples]))
     if config.blending is not None and batches.batch_size == 1:
         log.warn(
             "mixing videos (train_cfg.blending) has no effect: one goes through the model at a time; raise "
             "data.videos_per_gpu or lower the accumulation (optimizer_config.update_interval)"
         )
+    for note in decoder_notes(config.data.train, config.data.val):
+        log.say(note)
     validation = None
     if config.data.val is not None:
         val = build_annotations(config.data.val, name="val", classes=annotations.classes)
         val.check_labels(num_classes)
-        validation = build_evaluation(config, config.data.val, val, accelerator)
+        validation = build_evaluation(config, config.data.val, val, accelerator, name="val", num_classes=num_classes)
+        validation.loader.bad.learn(bad_files.known_among([sample.path for sample in val.samples]))
+    splits = {"train": annotations} | ({"val": validation.annotations} if validation else {})
     return Training(
         accelerator=accelerator,
         model=prepared,
@@ -67,6 +77,8 @@ def build_training(
         normalize=build_normalize(config.data.train.normalize),
         work_dir=WorkDir(work_dir, keep=config.keep_checkpoints),
         log=log,
+        bad_files=bad_files,
+        advice=Advice(loader.num_workers, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), available_cores()),
         epochs=config.epochs,
         accumulation=config.optim.accumulation,
         criterion=build_criterion(config, accelerator.device),
@@ -77,8 +89,33 @@ def build_training(
         best_score=best_score(config.evaluation),
         checkpoint_interval=config.checkpoint_interval,
         log_interval=config.log_interval,
-        metadata=checkpoint_metadata(config, config_text=config_text, classes=annotations.classes),
+        metadata=checkpoint_metadata(
+            config,
+            config_text=config_text,
+            classes=annotations.classes,
+            # Only the first process writes checkpoints.
+            fingerprints={name: fingerprint(split) for name, split in splits.items()}
+            if accelerator.is_main_process
+            else {},
+        ),
     )
+
+
+def build_bad_files(config: schema.RunConfig, *, accelerator: Accelerator, log: RunLog, work_dir: Path) -> BadFiles:
+    """Where a training run names its bad videos: anew, or after those that the run it continues has named."""
+    path = work_dir / BAD_FILES_NAME
+    if config.resume_from is None:
+        known = [file for file in read_bad_files(path) if file.split == "test"]
+    else:
+        folder = Path(config.resume_from)
+        known = [*read_bad_files(folder / BAD_FILES_NAME), *read_bad_files(folder.parent / BAD_FILES_NAME)]
+    accelerator.wait_for_everyone()  # all have read the file that the first one writes anew
+    return BadFiles(path if accelerator.is_main_process else None, log, known=known)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: RunLog) -> LoadReport | None:
@@ -104,8 +141,10 @@ def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: Run
 
 
 def check_label_maps(split: schema.SplitSettings, num_classes: int) -> None:
-    """Refuse flips that make classes which the model does not have."""
+    """Refuse flips that make classes which the model does not have, or of videos with several."""
     for step in split.transforms:
+        if isinstance(step, schema.Flip) and step.label_map and split.multi_class:
+            raise ConfigError("flip_label_map is for one label a video, but data.train has several (multi_class=True)")
         if isinstance(step, schema.Flip) and step.label_map and max(map(max, step.label_map)) >= num_classes:
             raise ConfigError(
                 f"flip_label_map names class {max(map(max, step.label_map))}; the classes are 0 .. {num_classes - 1}"
@@ -115,10 +154,9 @@ def check_label_maps(split: schema.SplitSettings, num_classes: int) -> None:
 def build_criterion(config: schema.RunConfig, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """The mean loss of logits (N, K) and labels (N,) or class probabilities (N, K)."""
     settings = config.model
-    if settings.loss != "cross_entropy":
-        raise ConfigError("the binary cross entropy is not supported yet; leave it out to train with cross entropy")
     weights = None if settings.class_weights is None else torch.tensor(settings.class_weights, device=device)
-    loss = partial(cross_entropy, class_weights=weights, smoothing=settings.label_smoothing)
+    function = {"cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy}[settings.loss]
+    loss = partial(function, class_weights=weights, smoothing=settings.label_smoothing)
     return lambda logits, targets: settings.loss_weight * loss(logits, targets)
 
 

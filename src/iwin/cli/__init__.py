@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import iwin
-from iwin.cli import config, convert, data, flops, predict, test, tools, train
-from iwin.cli.launch import let_the_first_speak
-from iwin.errors import IwinError
+from iwin.cli import bench, config, convert, data, flops, predict, test, tools, train
+from iwin.cli.launch import is_first, let_the_first_speak
+from iwin.errors import BadVideosError, IwinError
 
-VERBS = (train, test, predict, data, convert, flops, config, tools)
+VERBS = (train, test, predict, data, convert, flops, bench, config, tools)
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return args.run(args)
+    except BadVideosError as error:
+        if is_first():
+            print(f"iwin: {error}", file=sys.stderr)
+        return 1
     except IwinError as error:
         let_the_first_speak()
         print(f"iwin: {error}", file=sys.stderr)

@@ -80,18 +80,16 @@ def split_options(split: str, path: Path) -> list[str]:
     return [f"data.{split}.ann_file=None", f"data.{split}.data_prefix={path}"]
 
 
-def check_metrics(config: "RunConfig") -> None:
+def check_test_metrics(config: "RunConfig") -> None:
     """Refuse figures that the test split cannot have, before it is scored.
 
     Raises:
         ConfigError: naming the figure.
     """
-    split = config.data.test
-    if "mean_average_precision" in config.evaluation.metrics and split is not None and not split.multi_class:
-        raise ConfigError(
-            "mean_average_precision is for lists with several labels a video (data.test.multi_class=True), which this "
-            "test split is not; choose top_k_accuracy or mean_class_accuracy"
-        )
+    from iwin.build import check_metrics
+
+    if config.data.test is not None:
+        check_metrics(config.evaluation, config.data.test, name="test")
 
 
 def idle_options(args: argparse.Namespace, reasons: Mapping[str, str]) -> list[str]:
@@ -141,7 +139,7 @@ def console(accelerator: "Accelerator | None" = None) -> Console:
     return Console(file=sys.stderr, quiet=quiet)
 
 
-def print_figures(figures: Mapping[str, float]) -> None:
+def print_figures(figures: Mapping[str, float | str]) -> None:
     """Print `name: value` lines on standard output."""
     for name, value in figures.items():
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")

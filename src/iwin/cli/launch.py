@@ -152,11 +152,16 @@ def choose_gpu(ids: list[int] | None, count: int | None, environ: MutableMapping
     return []
 
 
+def is_first() -> bool:
+    """Whether this is the first process of the command, or the only one."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def let_the_first_speak() -> None:
     """Give the launcher a moment to end this process, unless it is the first.
 
     A mistake on the command line fails in every process alike. The launcher ends the others as soon as one has failed,
     so only the first tells of it. An error that the first does not have is told after that moment.
     """
-    if int(os.environ.get("RANK", 0)) > 0:
+    if not is_first():
         time.sleep(_GRACE)

@@ -1,6 +1,7 @@
 """`iwin test`: score a test split with many views a video."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from iwin.cli.common import (
     add_config_options,
     add_device_options,
     add_metric_options,
-    check_metrics,
+    check_test_metrics,
     console,
     idle_options,
     metric_options,
@@ -46,6 +47,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--out", metavar="FILE", help="write a list with the scores of each video, as upstream does: .pkl, .yaml, .json"
     )
     parser.add_argument("--report", metavar="FILE", help="write figures, classes, paths, labels and scores: .json")
+    parser.add_argument(
+        "--bad-files",
+        metavar="FILE",
+        help="name videos that cannot be read, in lines of JSON (default: bad_files.jsonl beside --report or --out)",
+    )
     parser.add_argument("--average-clips", choices=["prob", "score"], help="mean of the views' softmax or logits")
     parser.add_argument(
         "--data", metavar="PATH", help="folder of class folders or list file to test on; overrules the config"
@@ -70,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         )
     out = output_file(args.out, SCORE_SUFFIXES) if args.out else None
     report = output_file(args.report, [".json"]) if args.report else None
+    bad_files = bad_files_path(args)
     join_processes(args)
 
     from iwin.build import build_accelerator, load_trained
@@ -82,45 +89,93 @@ def run(args: argparse.Namespace) -> int:
     if args.average_clips:
         test = config.test.model_copy(update={"average_clips": args.average_clips})
         config = config.model_copy(update={"test": test})
-    check_metrics(config)
+    check_test_metrics(config)
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu)
     log = RunLog(None, console(accelerator))
     for note in [*notes, *idle_options(args, IDLE)]:
         log.say(f"note: {note}")
     trained = load_trained(args.checkpoint, config=config)
-    annotations, scores, figures = test_split(trained, config, accelerator=accelerator, log=log)
+    tested = test_split(trained, config, accelerator=accelerator, log=log, bad_files=bad_files)
     if accelerator.is_main_process:
         if out:
-            write_scores(out, scores.scores)
+            write_scores(out, tested.scores.scores)
         if report:
-            write_report(report, annotations, scores, figures)
-        print_figures(figures)
+            write_report(report, tested)
+        print_figures({**tested.figures, "fingerprint": tested.fingerprint})
     accelerator.end_training()
     return 0
 
 
+def bad_files_path(args: argparse.Namespace) -> Path | None:
+    """Where bad videos are named: where the command line says, or beside what it has written."""
+    if args.bad_files:
+        return output_file(args.bad_files, [".jsonl"])
+    beside = args.report or args.out
+    return Path(beside).with_name("bad_files.jsonl") if beside else None
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a test found out.
+
+    Attributes:
+        annotations: the videos.
+        scores: their scores.
+        figures: what these amount to.
+        fingerprint: of the videos; the same on equal data.
+    """
+
+    annotations: "Annotations"
+    scores: "Scores"
+    figures: dict[str, float]
+    fingerprint: str
+
+
 def test_split(
-    trained: "Trained", config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog"
-) -> "tuple[Annotations, Scores, dict[str, float]]":
-    """Score the test split of a run, and name the videos that could not be decoded."""
-    from iwin.build import build_test
+    trained: "Trained", config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog", bad_files: Path | None
+) -> Tested:
+    """Score the test split of a run, and name the videos that could not be read, also in the file `bad_files`."""
+    from iwin.build import build_test, decoder_notes
+    from iwin.data.fingerprint import fingerprint
+    from iwin.engine.bad_files import BadFiles, read_bad_files
     from iwin.engine.evaluate import evaluate
-    from iwin.engine.train import report_bad
 
-    evaluation = build_test(config, classes=trained.classes, accelerator=accelerator)
-    evaluation.annotations.check_labels(trained.model.num_classes)
-    model = trained.model.to(accelerator.device)
-    scores, figures = evaluate(model, evaluation, accelerator=accelerator, log=log)
-    report_bad(log, scores.bad)
-    return evaluation.annotations, scores, figures
+    classes = trained.model.num_classes
+    evaluation = build_test(config, classes=trained.classes, num_classes=classes, accelerator=accelerator)
+    for note in decoder_notes(config.data.test):
+        log.say(note)
+    for split, mark in trained.fingerprints.items():
+        log.say(f"the checkpoint's data.{split} had the fingerprint {mark}")
+    own = bad_files if accelerator.is_main_process else None
+    # A training run may have named its bad videos in the same file.
+    others = [file for file in read_bad_files(own) if file.split != "test"] if own else []
+    scores, figures = evaluate(
+        trained.model.to(accelerator.device),
+        evaluation,
+        accelerator=accelerator,
+        log=log,
+        bad_files=BadFiles(own, log, known=others),
+    )
+    mark = fingerprint(evaluation.annotations) if accelerator.is_main_process else ""
+    return Tested(evaluation.annotations, scores, figures, mark)
 
 
-def write_report(path: Path, annotations: "Annotations", scores: "Scores", figures: "dict[str, float]") -> None:
-    """Write {"figures": …, "classes": …, "videos": [{"path", "label", "scores"}]}; scores of bad videos are null."""
+def write_report(path: Path, tested: Tested) -> None:
+    """Write {"figures": …, "fingerprint": …, "classes": …, "videos": [{"path", "labels", "scores"}]}.
+
+    The scores of videos that could not be read are null.
+    """
     from iwin.files import save_json
 
+    rows = zip(tested.annotations.samples, tested.scores.scores, tested.scores.decoded, strict=True)
     videos = [
-        {"path": sample.path, "label": sample.label, "scores": row.tolist() if decoded else None}
-        for sample, row, decoded in zip(annotations.samples, scores.scores, scores.decoded, strict=True)
+        {"path": sample.path, "labels": sample.labels, "scores": row.tolist() if decoded else None}
+        for sample, row, decoded in rows
     ]
-    save_json(path, {"figures": figures, "classes": annotations.classes, "videos": videos})
+    content = {
+        "figures": tested.figures,
+        "fingerprint": tested.fingerprint,
+        "classes": tested.annotations.classes,
+        "videos": videos,
+    }
+    save_json(path, content)

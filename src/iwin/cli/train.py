@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwin.cli.common import add_config_options, add_device_options, check_metrics, console, print_figures, split_options
+from iwin.cli.common import (
+    add_config_options,
+    add_device_options,
+    check_test_metrics,
+    console,
+    print_figures,
+    split_options,
+)
 from iwin.cli.launch import add_launch_options, choose_gpu, join_processes
 from iwin.cli.test import test_split
 from iwin.errors import CheckpointError, ConfigError
@@ -181,7 +188,7 @@ def weights_to_test(config: "RunConfig", *, last: bool, best: bool) -> list[str]
     if best and (config.data.val is None or config.evaluation.save_best is None):
         raise ConfigError("--test-best: no best weights are kept without validation and evaluation.save_best")
     if names:
-        check_metrics(config)
+        check_test_metrics(config)
     return names
 
 
@@ -221,13 +228,15 @@ class StopSignal:
 def test_weights(work_dir: Path, name: str, config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog") -> None:
     """Test the last or the best weights with all views; the scores are kept beside them."""
     from iwin.build import load_trained
+    from iwin.engine.bad_files import BAD_FILES_NAME
     from iwin.engine.scores import write_scores
 
     accelerator.wait_for_everyone()  # until the first process has written them
     trained = load_trained(work_dir / f"{name}.safetensors", config=config)
-    _, scores, figures = test_split(trained, config, accelerator=accelerator, log=log)
-    log.record("test", checkpoint=name, **figures)
+    bad_files = work_dir / BAD_FILES_NAME
+    tested = test_split(trained, config, accelerator=accelerator, log=log, bad_files=bad_files)
+    log.record("test", checkpoint=name, **tested.figures, fingerprint=tested.fingerprint)
     if accelerator.is_main_process:
-        write_scores(work_dir / f"{name}_pred.pkl", scores.scores)
+        write_scores(work_dir / f"{name}_pred.pkl", tested.scores.scores)
         print(f"test of {work_dir / name}.safetensors")
-        print_figures(figures)
+        print_figures({**tested.figures, "fingerprint": tested.fingerprint})

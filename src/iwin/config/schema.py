@@ -277,21 +277,24 @@ class SplitSettings(Settings):
     """One split of the data: where its videos are listed, and how clips are made from them."""
 
     ann_file: str | None = None
-    """List of `path label` lines; None reads class folders below `root`."""
+    """List of `path label` lines, a shard index or tar files, or a metadata table; None looks for shards, a metadata
+    table or class folders in `root`. Paths or addresses (s3://, gs://, hf://, https://)."""
     root: str = ""
-    """Folder that the list's paths are relative to, or that holds the class folders."""
+    """Folder or address that the list's paths are relative to, or that holds the shards, the table or the folders."""
     frames: bool = False
     """Whether samples are folders of extracted frames instead of video files."""
     filename_template: str = "img_{:05}.jpg"
     """Name of a frame in such a folder."""
     with_offset: bool = False
-    """Whether the list gives the number of each folder's first frame, between its path and its length."""
+    """Whether the list gives, between path and length, how far a video begins behind `start_index`."""
     start_index: NonNegativeInt | None = None
     """Number of the first frame; None means 0 for videos and 1 for frame folders."""
     multi_class: bool = False
     """Whether a video can have several labels."""
     num_classes: PositiveInt | None = None
     """Number of classes of a multi-label list."""
+    decoder: Literal["auto", "pyav", "torchcodec"] = "pyav"
+    """What decodes video files; "auto" chooses and says so."""
     sampling: SamplingSettings = SamplingSettings()
     transforms: tuple[TransformSettings, ...] = ()
     normalize: NormalizeSettings = NormalizeSettings()
@@ -299,6 +302,28 @@ class SplitSettings(Settings):
     """Videos per device and optimiser step (training: split into `accumulation` micro-batches)."""
     num_workers: NonNegativeInt = 2
     """Decoder processes per device."""
+    class_power: Fraction | None = None
+    """Training: a class of n videos gets a share of an epoch proportional to n ** class_power. 0 balances the classes,
+    0.5 weighs them by the square root; None takes every video once."""
+    repeats: PositiveInt = 1
+    """Training: clips of the same video in a batch (repeated augmentation); an epoch keeps its length."""
+    scaling: Literal["exact", "crop_first", "swscale"] = "exact"
+    """What may be done to spare work: nothing that changes a pixel ("exact"); take crops behind a resize from the
+    unscaled picture and scale once ("crop_first"); the same, and let the decoder scale while it makes RGB of the
+    pictures ("swscale"), which averages where it shrinks."""
+
+
+class BadVideoSettings(Settings):
+    """What becomes of videos that cannot be read."""
+
+    policy: Literal["error", "skip", "resample"] = "resample"
+    """Another video takes the place of a bad one in training, and it is skipped in testing ("resample"); it is left out
+    of its batch in both ("skip"); or the first one ends the run ("error")."""
+    max_share: Fraction = 0.01
+    """The largest share of a split that may be bad; above it the run stops. In small splits one bad video passes, and
+    up to five if they are no more than a quarter of the split; 0 lets none pass."""
+    time_limit: PositiveFloat = 60.0
+    """Seconds that reading a video may take in a decoder process, before that is replaced."""
 
 
 class DataSettings(Settings):
@@ -307,6 +332,7 @@ class DataSettings(Settings):
     train: SplitSettings | None = None
     val: SplitSettings | None = None
     test: SplitSettings | None = None
+    bad_videos: BadVideoSettings = BadVideoSettings()
 
 
 class BlendingSettings(Settings):

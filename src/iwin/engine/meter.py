@@ -29,10 +29,10 @@ class Meter:
         """The next batch is here; the time since it was asked for was spent waiting."""
         self._waited += time.perf_counter() - self._asked
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count a batch: its mean loss, logits (B, K) and labels (B,)."""
-        hits = logits.detach().topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        counts = [loss.detach() * len(labels), hits[:, 0].sum(), hits.sum(), labels.new_tensor(len(labels))]
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Count a batch: its mean loss, logits (B, K) and labels (B,) or shares of the classes (B, K)."""
+        hits = _hits(logits.detach(), targets)
+        counts = [loss.detach() * len(targets), hits[:, 0].sum(), hits.any(1).sum(), hits.new_tensor(1) * len(targets)]
         self._sums += torch.stack([count.float() for count in counts])
         self._batches += 1
 
@@ -61,3 +61,14 @@ class Meter:
         self._sums.zero_()
         self._waited, self._batches, self._begun = 0.0, 0, now
         return record
+
+
+def _hits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Whether the five highest classes are right, (B, up to 5).
+
+    A clip that several classes share, mixed or with several labels, is of each class whose share none exceeds.
+    """
+    top = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    if targets.ndim == 1:
+        return top == targets[:, None]
+    return targets.gather(1, top) == targets.max(1, keepdim=True).values

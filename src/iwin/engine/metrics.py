@@ -107,7 +107,7 @@ def confusion_matrix(
     return counts / np.maximum(counts.sum(axis=axis, keepdims=True), 1)
 
 
-def mean_class_accuracy(scores: Floats, labels: Labels) -> float:
+def mean_class_accuracy(scores: Floats, labels: Labels, *, unscored: Labels | None = None) -> float:
     """Mean over the classes of the share of their videos that are predicted right.
 
     As in the original, a class that is predicted but has no video counts as 0; a class with neither is left out.
@@ -115,6 +115,7 @@ def mean_class_accuracy(scores: Floats, labels: Labels) -> float:
     Args:
         scores: Scores of any scale, shape (N, C).
         labels: Class indices, shape (N,).
+        unscored: Class indices of videos without scores, which count as predicted wrong; shape (M,).
 
     Returns:
         A share within 0 .. 1.
@@ -126,6 +127,9 @@ def mean_class_accuracy(scores: Floats, labels: Labels) -> float:
     num_classes = scores.shape[1]
     predictions = np.argmax(scores, axis=1)
     videos = np.bincount(labels, minlength=num_classes)
+    if unscored is not None:
+        _check_range(unscored, num_classes=num_classes, what="label")
+        videos += np.bincount(unscored, minlength=num_classes)
     hits = np.bincount(labels[predictions == labels], minlength=num_classes)
     seen = (videos > 0) | (np.bincount(predictions, minlength=num_classes) > 0)
     return float(np.mean(hits[seen] / np.maximum(videos[seen], 1)))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iwin.data.datasets import BadVideo
 from iwin.engine.evaluate import Scores
 from iwin.errors import DataError
 from iwin.files import write_atomically
@@ -51,7 +50,7 @@ def as_scores(rows: Rows, labels: npt.NDArray[np.int64], *, source: str) -> Scor
 
     Args:
         rows: what `read_scores` gave.
-        labels: the class of each video.
+        labels: the class of each video, (videos,), or 1 for each of its classes, (videos, classes).
         source: what the scores are called in messages.
 
     Raises:
@@ -62,7 +61,9 @@ def as_scores(rows: Rows, labels: npt.NDArray[np.int64], *, source: str) -> Scor
     missing = _missing(rows)
     if len(missing) == len(rows):
         raise DataError(f"{source} holds no scores: no video was decoded")
-    return Scores(rows, labels, tuple(BadVideo(index, f"{source}: video {index} has no scores") for index in missing))
+    decoded = np.ones(len(rows), dtype=np.bool_)
+    decoded[missing] = False
+    return Scores(rows, labels, decoded)
 
 
 def _rows(content: Any, path: Path) -> Rows:

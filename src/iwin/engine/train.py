@@ -1,25 +1,27 @@
 """The training loop."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from iwin.data.annotations import Annotations
-from iwin.data.datasets import BadVideo, Batch
-from iwin.data.loader import BatchLoader, EpochBatches
+from iwin.data.batches import EpochBatches
+from iwin.data.datasets import Batch
+from iwin.data.loader import BatchLoader
+from iwin.engine.advice import Advice
+from iwin.engine.bad_files import BadFiles
 from iwin.engine.evaluate import Evaluation, evaluate
 from iwin.engine.log import RunLog, progress
 from iwin.engine.meter import Meter
 from iwin.engine.schedule import Schedule
 from iwin.engine.state import Progress, WorkDir
-from iwin.errors import IwinError
+from iwin.errors import BadVideosError, DataError, IwinError
 from iwin.models.recognizer import IwinRecognizer
 
 MAX_NONFINITE = 10
@@ -43,12 +45,14 @@ class Training:
         loader: this process's batches of it.
         batches: the loader's order, which the loop moves from epoch to epoch.
         normalize: maps uint8 clips (B, T, H, W, 3) on the device to normalised (B, 3, T, H, W).
-        criterion: mean loss of logits (B, K) and labels (B,) or class probabilities (B, K).
+        criterion: mean loss of logits (B, K) and labels (B,) or shares of the classes (B, K).
         work_dir: where files go.
         log: where records and lines go.
+        bad_files: where videos that cannot be read are named.
+        advice: what to say when the device waits for videos.
         epochs: epochs of the run.
-        blend: maps normalised clips, labels (B,), epoch and batch to clips mixed with each other and their class
-            probabilities (B, K); None mixes nothing.
+        blend: maps normalised clips, labels (B,) or shares of the classes (B, K), epoch and batch to clips mixed with
+            each other and their shares (B, K); None mixes nothing.
         accumulation: batches of an optimiser step.
         grad_clip: largest gradient norm; None does not clip.
         validation: the validation split; None runs without.
@@ -72,6 +76,8 @@ class Training:
     criterion: Callable[[Tensor, Tensor], Tensor]
     work_dir: WorkDir
     log: RunLog
+    bad_files: BadFiles
+    advice: Advice
     epochs: int
     blend: Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]] | None = None
     accumulation: int = 1
@@ -124,7 +130,12 @@ def train(run: Training, state: Progress | None = None) -> Progress:
     if state.epoch >= run.epochs:
         run.log.say(f"nothing is left to train: {state.epoch} of {run.epochs} epochs are done")
     while state.epoch < run.epochs:
-        train_epoch(run, state)
+        try:
+            train_epoch(run, state)
+        except DataError:
+            if run.accelerator.num_processes == 1 and (state.epoch or state.batch):
+                run.work_dir.save_state(run.accelerator, state, run.layout)
+            raise
         state.epoch, state.batch = state.epoch + 1, 0
         last = state.epoch == run.epochs
         saves = last or state.epoch % run.checkpoint_interval == 0
@@ -147,19 +158,17 @@ def train_epoch(run: Training, state: Progress) -> None:
     meter = Meter(run.accelerator)
     title = f"epoch {state.epoch + 1}/{run.epochs}"
     loader = progress(run.loader, console=run.log.console, title=title, total=len(run.batches), done=state.batch)
-    bad: list[BadVideo] = []
     for index, batch in enumerate(loader, state.batch):
         meter.data_arrived()
-        bad.extend(batch.bad)
 
         # Forward and backward. Every sample of an optimiser step weighs the same, also where the last batch is smaller.
         steps_now = (index + 1) % run.accumulation == 0 or index + 1 == len(run.batches)
-        clips = batch.views.to(run.accelerator.device, non_blocking=True).flatten(0, 1)
-        labels = batch.labels.to(run.accelerator.device, non_blocking=True).repeat_interleave(batch.views.shape[1])
-        clips, targets = run.normalize(clips), labels
+        clips = batch.views_on(run.accelerator.device).flatten(0, 1)
+        targets = batch.targets.to(run.accelerator.device, non_blocking=True)
+        targets = targets.repeat_interleave(batch.views.shape[1], dim=0)
+        clips = run.normalize(clips)
         if run.blend is not None:
-            clips, targets = run.blend(clips, labels, state.epoch, index)
-            labels = targets.argmax(1)  # for the accuracy, a mixed clip is of the class with the largest share
+            clips, targets = run.blend(clips, targets, state.epoch, index)
         with run.accelerator.autocast():
             logits = run.model(clips)
         loss = run.criterion(logits.float(), targets)
@@ -169,7 +178,7 @@ def train_epoch(run: Training, state: Progress) -> None:
         else:
             with run.accelerator.no_sync(run.model):
                 run.accelerator.backward(loss * share)
-        meter.add(loss, logits, labels)
+        meter.add(loss, logits, targets)
 
         # Step.
         if steps_now:
@@ -183,7 +192,7 @@ def train_epoch(run: Training, state: Progress) -> None:
                 raise IwinError(describe_nonfinite(run, batch))
             run.optimizer.zero_grad(set_to_none=True)
             meter.stepped(lr=lr, grad_norm=norm)
-        state.batch = index + 1
+            state.batch = index + 1
 
         # Log.
         if (index + 1) % run.log_interval == 0 or index + 1 == len(run.batches):
@@ -191,8 +200,9 @@ def train_epoch(run: Training, state: Progress) -> None:
             run.log.record("train", epoch=state.epoch + 1, iter=index + 1, **record)
             track(run, "train", record, iteration=state.epoch * len(run.batches) + index + 1)
             run.log.say(f"{title}  {index + 1}/{len(run.batches)}  {describe(record)}")
-            report_bad(run.log, gather_object(bad))
-            bad = []
+            run.bad_files.tell("train", run.loader.bad)
+            if advice := run.advice(record):
+                run.log.warn(advice)
         if steps_now:
             stop_if_requested(run, state)
         meter.ready_for_data()
@@ -224,22 +234,30 @@ def describe_nonfinite(run: Training, batch: Batch) -> str:
 
 
 def stop_if_requested(run: Training, state: Progress) -> None:
-    """Save the state and stop if any process was asked to."""
-    if run.stop_requested():
+    """Save the state and stop, all processes together, if any was asked to or met too many bad videos.
+
+    Raises:
+        TrainingStopped: if a process was asked to.
+        BadVideosError: if there are too many bad videos.
+    """
+    if run.stop_requested() or run.loader.bad.exceeded:
         run.accelerator.set_trigger()
     if run.accelerator.check_trigger():
+        run.bad_files.tell("train", run.loader.bad)
         run.work_dir.save_state(run.accelerator, state, run.layout)
-        raise TrainingStopped(
-            f"stopped in epoch {state.epoch + 1} after batch {state.batch}; to go on exactly from here, run the same "
-            f"command with --resume-from {run.work_dir.path}"
-        )
+        stopped = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
+        go_on = f"to go on exactly from here, run the same command with --resume-from {run.work_dir.path}"
+        if run.loader.bad.exceeded:
+            raise BadVideosError(f"{stopped}, with everything saved ({go_on}): {run.loader.bad.complaint()}")
+        raise TrainingStopped(f"{stopped}; {go_on}")
 
 
 def validate(run: Training, state: Progress) -> bool:
     """Evaluate the validation split; whether it is the best so far."""
     assert run.validation is not None
-    scores, result = evaluate(run.recognizer, run.validation, accelerator=run.accelerator, log=run.log)
-    report_bad(run.log, scores.bad)
+    _, result = evaluate(
+        run.recognizer, run.validation, accelerator=run.accelerator, log=run.log, bad_files=run.bad_files
+    )
     run.log.record("val", epoch=state.epoch, **result)
     track(run, "val", result, iteration=state.epoch * len(run.batches))
     value = None if run.best_score is None else result[run.best_score]
@@ -262,12 +280,6 @@ def save(run: Training, state: Progress) -> None:
 def track(run: Training, mode: str, record: Mapping[str, float], *, iteration: int) -> None:
     """Send a record to the run's experiment trackers, if it has any."""
     run.accelerator.log({f"{mode}/{name}": value for name, value in record.items()}, step=iteration)
-
-
-def report_bad(log: RunLog, bad: Sequence[BadVideo]) -> None:
-    """Name videos that could not be decoded."""
-    for video in bad:
-        log.warn(f"skipped: {video.reason}")
 
 
 def describe(record: Mapping[str, float | int]) -> str:

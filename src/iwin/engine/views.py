@@ -73,7 +73,7 @@ class ViewStream:
         for batch in batches:
             if not len(batch):
                 continue
-            views = batch.views.to(self._device, non_blocking=True).flatten(0, 1)
+            views = batch.views_on(self._device).flatten(0, 1)
             self._videos.extend(_Video(index, batch.views.shape[1]) for index in batch.indices.tolist())
             if self._waiting and self._waiting[0].shape[1:] != views.shape[1:]:
                 self._launch()  # frames of another size cannot be in the same chunk

@@ -34,22 +34,24 @@ def run(args: argparse.Namespace) -> int:
     annotations = build_annotations(split, name=args.split)
     accelerator = build_accelerator(config, cpu=True)
     if args.split == "train":
-        loader, _ = training_loader(config, annotations, accelerator)
+        loader, _ = training_loader(config, annotations, accelerator, num_classes=annotations.num_classes)
     else:
-        loader = build_evaluation(config, split, annotations, accelerator).loader
-    videos = clips = bad = 0
+        classes = annotations.num_classes
+        loader = build_evaluation(config, split, annotations, accelerator, name=args.split, num_classes=classes).loader
+    videos = clips = 0
     begun = 0.0
     batches = progress(loader, console=console(), title="loading", total=len(loader))
     for number, batch in enumerate(batches):
         if number == 0:  # waited for the processes to start
             begun = time.perf_counter()
             continue
-        videos, clips, bad = videos + len(batch), clips + len(batch) * batch.views.shape[1], bad + len(batch.bad)
+        videos, clips = videos + len(batch), clips + len(batch) * batch.views.shape[1]
         if videos >= args.videos:
             break
     seconds = time.perf_counter() - begun
     if not videos:
         raise ConfigError("there is one batch only, and the first is not timed; set data.videos_per_gpu lower")
-    print(f"{split.num_workers} decoder processes, batches of {split.batch_size} videos; {bad} bad", file=sys.stderr)
+    processes, size = split.num_workers, split.batch_size
+    print(f"{processes} decoder processes, batches of {size} videos; {len(loader.bad)} bad", file=sys.stderr)
     print_figures({"videos/s": videos / seconds, "views/s": clips / seconds, "videos": videos})
     return 0

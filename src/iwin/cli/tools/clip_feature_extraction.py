@@ -43,11 +43,11 @@ def run(args: argparse.Namespace) -> int:
     from iwin.build import build_accelerator, build_evaluation, load_trained
     from iwin.config import load_run_config
     from iwin.data.annotations import Annotations
+    from iwin.engine.bad_files import BadFiles
     from iwin.engine.evaluate import score
     from iwin.engine.log import RunLog
     from iwin.engine.scores import write_scores
-    from iwin.engine.train import report_bad
-    from iwin.errors import ConfigError
+    from iwin.errors import ConfigError, DataError
 
     config, notes = load_run_config(args.config, args.cfg_options)
     if config.data.test is None:
@@ -58,14 +58,20 @@ def run(args: argparse.Namespace) -> int:
         log.say(f"note: {note}")
     annotations = Annotations(read_paths(args.video_list, Path(args.video_root)), None, Path(args.video_list))
     trained = load_trained(args.checkpoint, config=config)
-    evaluation = replace(build_evaluation(config, config.data.test, annotations, accelerator), features=True)
+    split = config.data.test.model_copy(update={"multi_class": False})  # labels are passed over
+    evaluation = build_evaluation(
+        config, split, annotations, accelerator, name="test", num_classes=trained.model.num_classes
+    )
+    evaluation = replace(evaluation, features=True)
     model = trained.model.to(accelerator.device)
     found = score(model, evaluation, accelerator=accelerator, log=log)
-    report_bad(log, found.bad)
+    BadFiles(None, log).tell("test", evaluation.loader.bad)
+    if not found.decoded.any():
+        raise DataError(f"{args.video_list}: {evaluation.loader.bad.complaint()}")
     if accelerator.is_main_process:
         write_scores(out, found.scores)
         count, channels = found.scores.shape
-        print(f"wrote {out}: {count - len(found.bad)} of {count} videos, {channels} features each")
+        print(f"wrote {out}: {found.decoded.sum()} of {count} videos, {channels} features each")
     accelerator.end_training()
     return 0
 

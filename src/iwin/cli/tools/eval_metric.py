@@ -1,14 +1,10 @@
 """`iwin tool eval_metric`: the figures of a score file, without scoring again."""
 
 import argparse
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from iwin.cli.common import add_config_options, add_metric_options, check_metrics, metric_options, print_figures
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from iwin.cli.common import add_config_options, add_metric_options, check_test_metrics, metric_options, print_figures
 
 
 def add_parser(tools: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,34 +21,41 @@ def run(args: argparse.Namespace) -> int:
     """Print the figures."""
     from iwin.build import build_annotations
     from iwin.config import load_run_config
-    from iwin.engine.evaluate import figures
+    from iwin.engine.evaluate import figures, label_array
     from iwin.engine.scores import as_scores, read_scores
     from iwin.errors import ConfigError
 
     config, _ = load_run_config(args.config, [*args.cfg_options, *metric_options(args)])
-    check_metrics(config)
+    check_test_metrics(config)
     rows = read_scores(args.results)
     split = config.data.test
     if split is None:
         raise ConfigError("data.test is missing: it says which videos were scored")
     if split.ann_file is not None:
-        labels = list_labels(split.ann_file)
+        numbers = 1 + split.with_offset if split.frames else 0
+        labels = list_labels(split.ann_file, several=split.multi_class, numbers=numbers)
     else:
-        labels = as_labels([sample.label for sample in build_annotations(split, name="test").samples])
-    scores = as_scores(rows, labels, source=args.results)
+        labels = [sample.labels for sample in build_annotations(split, name="test").samples]
+    array = label_array(labels, num_classes=rows.shape[1] if split.multi_class else None)
+    scores = as_scores(rows, array, source=args.results)
     print_figures(figures(scores, metrics=config.evaluation.metrics, topk=config.evaluation.topk))
     return 0
 
 
-def list_labels(path: str | Path) -> "npt.NDArray[np.int64]":
+def list_labels(path: str | Path, *, several: bool = False, numbers: int = 0) -> list[tuple[int, ...]]:
     """The labels of a list file; its videos need not be on this machine.
+
+    Args:
+        path: the list.
+        several: whether a line can end in several labels.
+        numbers: how many numbers stand between a path and its labels, in lists of frame folders.
 
     Raises:
         DataError: if the list cannot be read, or a line does not end in a label.
     """
-    from iwin.data.annotations import LIST_LINE
     from iwin.errors import DataError
 
+    line_pattern = re.compile(r".+?(?P<numbers>((\s*,\s*|\s+)\d+)+)" if several else r".+?(?P<numbers>(,|\s)\s*\d+)")
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -60,15 +63,9 @@ def list_labels(path: str | Path) -> "npt.NDArray[np.int64]":
     labels = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):
-            match = LIST_LINE.fullmatch(line.strip())
-            if match is None:
+            match = line_pattern.fullmatch(line.strip())
+            found = re.findall(r"\d+", match["numbers"])[numbers if several else 0 :] if match else []
+            if not found:
                 raise DataError(f"{path}:{number}: expected `path label`, found {line.strip()!r}")
-            labels.append(int(match["label"]))
-    return as_labels(labels)
-
-
-def as_labels(labels: list[int]) -> "npt.NDArray[np.int64]":
-    """Labels as metrics take them."""
-    import numpy as np
-
-    return np.array(labels, dtype=np.int64)
+            labels.append(tuple(map(int, found)))
+    return labels

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the figures of the sum, and on standard error those of each file."""
     import numpy as np
 
-    from iwin.engine.evaluate import figures
+    from iwin.engine.evaluate import figures, label_array
     from iwin.engine.scores import as_scores, read_scores
     from iwin.engine.train import describe
     from iwin.errors import DataError
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     weights = args.coefficients or [1.0] * len(args.scores)
     if len(weights) != len(args.scores):
         raise DataError(f"{len(args.scores)} score files need as many --coefficients, not {len(weights)}")
-    labels = list_labels(args.datalist)
+    labels = label_array(list_labels(args.datalist), num_classes=None)
     topk = (1, 5)
     total = np.zeros((1, 1), dtype=np.float64)
     for name, weight in zip(args.scores, weights, strict=True):

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from iwin.config import schema
 from iwin.config.dialect.steps import AnyStep, Normalize, RandomErasing, RawFrameDecode
 from iwin.config.dialect.words import KeyPath, NoEffect, Problem, Words
+from iwin.config.schema import Fraction
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -25,8 +26,14 @@ class Dataset(Words):
     num_classes: PositiveInt | None = None
     start_index: NonNegativeInt | None = None
     modality: Literal["RGB"] = "RGB"
-    sample_by_class: Literal[False] = False
-    power: Literal[0] = 0
+    sample_by_class: bool = False
+    power: Fraction = 0.0
+    balance: Literal["class", "sqrt"] | None = None
+    """Our own word for `sample_by_class=True` with `power` 0 and 0.5."""
+    repeats: PositiveInt = 1
+    """Our own word: clips of the same video in a batch."""
+    scaling: Literal["exact", "crop_first", "swscale"] = "exact"
+    """Our own word: what may be done to spare work, where frames are resized."""
     dynamic_length: Literal[False] = False
 
     def contradictions(self, path: KeyPath) -> Iterator[Problem]:
@@ -38,6 +45,7 @@ class Dataset(Words):
         if has_frames != any(isinstance(step, RawFrameDecode) for step in self.pipeline):
             right = "RawFrameDecode" if has_frames else "DecordInit and DecordDecode"
             yield Problem((*path, "pipeline"), f"a {type(self).__name__} is decoded by {right}")
+        yield from self._odd_balance(path)
         if self.ann_file is None and self.data_prefix is None:
             yield Problem((*path, "ann_file"), "is missing, and there is no data_prefix with class folders either")
         normalized = False
@@ -47,6 +55,26 @@ class Dataset(Words):
                 yield Problem((*path, "pipeline", place), f"{type(step).__name__} must stand before Normalize")
             if isinstance(step, RandomErasing) and not normalized:
                 yield Problem((*path, "pipeline", place), "RandomErasing must stand after Normalize")
+
+    def _odd_balance(self, path: KeyPath) -> Iterator[Problem]:
+        given = {"sample_by_class": self.sample_by_class, "balance": self.balance, "repeats": self.repeats > 1}
+        if path[-1] != "train":
+            yield from (
+                Problem((*path, key), "is for training; here every video counts once") for key in given if given[key]
+            )
+        if self.sample_by_class and self.balance:
+            yield Problem((*path, "balance"), "says the same as sample_by_class and power; choose one of them")
+        if self.power and not self.sample_by_class:
+            yield Problem((*path, "power"), "means nothing without sample_by_class=True")
+        if self.multi_class and self.class_power is not None:
+            yield Problem((*path, "multi_class"), "cannot be balanced by class: a video is of several classes")
+
+    @property
+    def class_power(self) -> float | None:
+        """The power of its size that a class weighs; None where videos are not drawn by class."""
+        return (
+            {"class": 0.0, "sqrt": 0.5}[self.balance] if self.balance else self.power if self.sample_by_class else None
+        )
 
     @property
     def has_fixed_clips(self) -> bool:
@@ -68,6 +96,9 @@ class Dataset(Words):
             normalize=next((norm for step in self.pipeline if (norm := step.normalize())), unchanged),
             batch_size=batch_size,
             num_workers=num_workers,
+            class_power=self.class_power,
+            repeats=self.repeats,
+            scaling=self.scaling,
         )
 
 
@@ -75,6 +106,19 @@ class VideoDataset(Dataset):
     """Video files."""
 
     type: Literal["VideoDataset"]
+    decoder: Literal["auto", "pyav", "torchcodec"] = "pyav"
+    """Our own word: what decodes the files, whichever of upstream's steps stands in the pipeline."""
+
+    def contradictions(self, path: KeyPath) -> Iterator[Problem]:
+        """Keys that cannot both be meant, and pipelines that make no clips."""
+        yield from super().contradictions(path)
+        if self.scaling == "swscale" and self.decoder == "torchcodec":
+            yield Problem((*path, "scaling"), "'swscale' is for decoder='pyav'")
+
+    def settings(self, *, batch_size: int, num_workers: int) -> schema.SplitSettings:
+        """The split in our words."""
+        split = super().settings(batch_size=batch_size, num_workers=num_workers)
+        return split.model_copy(update={"decoder": self.decoder})
 
 
 class RawframeDataset(Dataset):
@@ -83,6 +127,20 @@ class RawframeDataset(Dataset):
     type: Literal["RawframeDataset"]
     filename_tmpl: str = "img_{:05}.jpg"
     with_offset: bool = False
+
+    def contradictions(self, path: KeyPath) -> Iterator[Problem]:
+        """Keys that cannot both be meant, and pipelines that make no clips."""
+        yield from super().contradictions(path)
+        if self.ann_file is None:
+            yield Problem((*path, "ann_file"), "is missing: folders of frames are named by a list")
+        if self.scaling == "swscale":
+            yield Problem((*path, "scaling"), "'swscale' is for video files")
+        try:
+            differ = self.filename_tmpl.format(1) != self.filename_tmpl.format(2)
+        except (IndexError, KeyError, ValueError):
+            differ = False
+        if not differ:
+            yield Problem((*path, "filename_tmpl"), "needs one place for the frame's number, as in img_{:05}.jpg")
 
     def settings(self, *, batch_size: int, num_workers: int) -> schema.SplitSettings:
         """The split in our words."""
@@ -107,6 +165,10 @@ class Loader(Words):
     prefetch_factor: Annotated[Any, _LOADER_DECIDES] = None
 
 
+class BadVideos(Words, schema.BadVideoSettings):
+    """`data.bad_videos`, our own word."""
+
+
 class Data(Words):
     """`data`: the splits and how they are loaded."""
 
@@ -118,6 +180,7 @@ class Data(Words):
     train_dataloader: Loader = Loader()
     val_dataloader: Loader = Loader()
     test_dataloader: Loader = Loader()
+    bad_videos: BadVideos = BadVideos()
 
     def contradictions(self) -> Iterator[Problem]:
         """Keys that cannot both be meant."""
@@ -146,4 +209,5 @@ class Data(Words):
                 batch = train_batch if name == "train" else own.videos_per_gpu or self.videos_per_gpu
                 workers = self.workers_per_gpu if own.workers_per_gpu is None else own.workers_per_gpu
                 splits[name] = dataset.settings(batch_size=batch, num_workers=workers)
-        return schema.DataSettings(**splits)
+        bad_videos = schema.BadVideoSettings.model_validate(self.bad_videos.model_dump())
+        return schema.DataSettings(**splits, bad_videos=bad_videos)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, NonNegativeInt, PositiveInt
 
 from iwin.config import schema
-from iwin.config.dialect.data import Data
-from iwin.config.dialect.model import Recognizer3D
+from iwin.config.dialect.data import SPLITS, Data
+from iwin.config.dialect.model import CrossEntropyLoss, Recognizer3D
 from iwin.config.dialect.training import (
     AnyHook,
     AnyLrConfig,
@@ -98,10 +98,14 @@ class Run(Words):
         if not self.micro_batch:
             message = f"is too small for optimizer_config.update_interval={self.optimizer_config.accumulation}"
             yield Problem(("data", "videos_per_gpu"), message)
-        head, train = self.model.cls_head, self.data.train
-        if train and train.multi_class != head.multi_class:
-            message = f"is {train.multi_class}, but model.cls_head.multi_class is {head.multi_class}"
-            yield Problem(("data", "train", "multi_class"), message)
+        head = self.model.cls_head
+        for name in SPLITS:
+            if (split := self.data.dataset(name)) and split.multi_class != head.multi_class:
+                message = f"is {split.multi_class}, but model.cls_head.multi_class is {head.multi_class}"
+                yield Problem(("data", name, "multi_class"), message)
+        if head.multi_class and isinstance(head.loss_cls, CrossEntropyLoss):
+            message = "is for one label a video; several (multi_class=True) need dict(type='BCELossWithLogits')"
+            yield Problem(("model", "cls_head", "loss_cls"), message)
 
     def remarks(self) -> Iterator[str]:
         """What is worth saying about settings that are understood."""
@@ -144,7 +148,7 @@ class Run(Words):
             blending=self.model.blending.settings() if self.model.blending else None,
             optim=self._optim(),
             schedule=self._schedule(self.epochs or defaults.epochs),
-            evaluation=self.evaluation.settings(),
+            evaluation=self.evaluation.settings(multi_class=self.model.cls_head.multi_class),
             test=self.model.test_settings(),
             epochs=self.epochs or defaults.epochs,
             work_dir=self.work_dir,

@@ -303,12 +303,12 @@ class Evaluation(Words):
     tmpdir: Annotated[Any, _OUR_EVALUATION] = None
     broadcast_bn_buffer: Annotated[Any, _OUR_EVALUATION] = True
 
-    def settings(self) -> schema.EvaluationSettings:
-        """The evaluation in our words."""
+    def settings(self, *, multi_class: bool) -> schema.EvaluationSettings:
+        """The evaluation in our words; several labels a video have a metric of their own."""
+        usual = "metrics" not in self.model_fields_set
+        metrics = ("mean_average_precision",) if multi_class and usual else self.metrics
         topk = self.topk or self.metric_options.top_k_accuracy.topk
-        return schema.EvaluationSettings(
-            interval=self.interval, metrics=self.metrics, topk=topk, save_best=self.save_best
-        )
+        return schema.EvaluationSettings(interval=self.interval, metrics=metrics, topk=topk, save_best=self.save_best)
 
 
 _OUR_CHECKPOINTS = NoEffect("our checkpoints hold all that resuming needs, in the work directory")

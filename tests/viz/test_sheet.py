@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iwin.viz.sheet import MARGIN, Seen, draw_moving, draw_sheet
+
+
+def seen(shade: int, *, frames: int = 4, title: str = "rise") -> Seen:
+    """A clip of 20 x 30 pixels whose frame t has one grey level."""
+    levels = torch.arange(frames, dtype=torch.uint8) * 10 + shade
+    return Seen(levels[:, None, None, None].expand(frames, 20, 30, 3).clone(), title, "rise/000.mp4")
+
+
+@pytest.mark.parametrize(("columns", "levels"), [(8, [50, 60, 70, 80]), (2, [50, 80])])
+def test_a_row_shows_frames_from_left_to_right(tmp_path: Path, columns: int, levels: list[int]) -> None:
+    draw_sheet([seen(0), seen(50)], tmp_path / "sheet.png", columns=columns)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == len(levels) * (30 + MARGIN) + MARGIN
+        found = [sheet.getpixel((MARGIN + 15 + place * (30 + MARGIN), sheet.height - 2 * MARGIN - 10))
+                 for place in range(len(levels))]  # fmt: skip
+        assert found == [(level,) * 3 for level in levels]
+        caption = sheet.crop((0, 0, sheet.width, 18)).convert("L")
+        assert np.asarray(caption).min() < 50
+
+
+def test_a_gif_moves(tmp_path: Path) -> None:
+    draw_moving([seen(0), seen(100), seen(200, title="a name wider than its clip")], tmp_path / "sheet.gif")
+    with Image.open(tmp_path / "sheet.gif") as sheet:
+        assert getattr(sheet, "n_frames", 1) == 4
+        assert sheet.size[0] == 2 * (30 + MARGIN) + MARGIN
+        for t in range(4):
+            sheet.seek(t)
+            corner = sheet.convert("RGB").getpixel((MARGIN + 30 + MARGIN + 15, MARGIN + 10))
+            assert corner == (100 + 10 * t,) * 3
