@@ -1,6 +1,7 @@
 """What a trained model sees in a video."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,20 +37,28 @@ class Predictor:
     Args:
         trained: the model, or its checkpoint file; a file that carries no config is loaded by `build.load_trained`.
         device: where to run; None takes a GPU where there is one.
+        dtype: of weights and activations; torch.bfloat16 is faster where the hardware has it. The model that is given
+            is turned into it.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
         ConfigError: if its config does not say how videos are looked at.
     """
 
-    def __init__(self, trained: Trained | str | Path, *, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        trained: Trained | str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         if not isinstance(trained, Trained):
             trained = load_trained(trained)
         split = trained.config.data.test or trained.config.data.val
         if split is None:
             raise ConfigError("the config has neither data.test nor data.val, which say how the model looks at a video")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = trained.model.to(self.device)
+        self.model = trained.model.to(self.device, dtype)
         names = trained.classes or ()
         numbers = range(len(names), self.model.num_classes)  # a model may have more classes than its data had names for
         self.classes = (*names, *map(str, numbers))
@@ -57,7 +66,7 @@ class Predictor:
         self._max_views = trained.config.test.max_testing_views
         self._sampler = build_sampler(split.sampling)
         self._transform = build_transform(split)
-        self._normalize = build_normalize(split.normalize)
+        self._normalize = partial(build_normalize(split.normalize), dtype=dtype)
 
     @torch.inference_mode()
     def predict(self, path: str | Path, *, topk: int = 5) -> Prediction:

@@ -112,6 +112,15 @@ def test_prediction_prints_a_table(trained: Path) -> None:
     assert sum(f"class {label}" in line for line in lines[1:] for label in range(3)) == 2
 
 
+def test_prediction_in_half_precision_gives_nearly_the_same(trained: Path) -> None:
+    command = ["predict", "clips/val/class 0/0.mp4", "--checkpoint", "run/best.safetensors", "--json"]
+    full = json.loads(iwin(*command, cwd=trained).out)
+    half = json.loads(iwin(*command, "--precision", "bf16", cwd=trained).out)
+    assert half["labels"] == full["labels"]
+    assert half["scores"] == pytest.approx(full["scores"], abs=0.01)
+    assert half["scores"] != full["scores"]
+
+
 @pytest.mark.slow
 def test_a_terminated_run_goes_on_to_its_end(trained: Path, tmp_path: Path) -> None:
     run = [sys.executable, "-m", "iwin", "train", "iwin_nano_demo", "--data", str(trained / "clips")]

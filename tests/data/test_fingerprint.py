@@ -78,3 +78,9 @@ def test_videos_that_are_no_files_have_one_too(tmp_path: Path) -> None:
     assert of(Sample("s3://a/x/1.mp4", (0,)), Sample("s3://a/y/2.mp4", (1,))) == of(
         Sample("gs://b/c/x/1.mp4", (0,)), Sample("gs://b/c/y/2.mp4", (1,))
     )
+
+
+def test_another_decoder_is_another_fingerprint(tmp_path: Path) -> None:
+    annotations = write(tmp_path, a=1)
+    assert fingerprint(annotations, decoder="torchcodec") != fingerprint(annotations)
+    assert read_fingerprint(annotations, decoder="torchcodec").decoder.startswith("torchcodec ")

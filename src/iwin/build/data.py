@@ -92,7 +92,7 @@ def build_sampler(settings: schema.SamplingSettings) -> FrameSampler:
     return FrameSampler(**settings.model_dump())
 
 
-def build_normalize(settings: schema.NormalizeSettings) -> Callable[[Tensor], Tensor]:
+def build_normalize(settings: schema.NormalizeSettings) -> Callable[..., Tensor]:
     """The step from uint8 clips (B, T, H, W, 3) to normalised ones (B, 3, T, H, W)."""
     return partial(normalize, mean=settings.mean, std=settings.std, bgr=settings.bgr)
 

@@ -65,7 +65,12 @@ def build_training(
         val.check_labels(num_classes)
         validation = build_evaluation(config, config.data.val, val, accelerator, name="val", num_classes=num_classes)
         validation.loader.bad.learn(bad_files.known_among([sample.path for sample in val.samples]))
-    splits = {"train": annotations} | ({"val": validation.annotations} if validation else {})
+    fingerprints = {}
+    if accelerator.is_main_process:  # which alone writes checkpoints
+        fingerprints["train"] = fingerprint(annotations, decoder=loader.dataset.reader.decoder)
+        if validation is not None:
+            decoder = validation.loader.dataset.reader.decoder
+            fingerprints["val"] = fingerprint(validation.annotations, decoder=decoder)
     return Training(
         accelerator=accelerator,
         model=prepared,
@@ -93,10 +98,7 @@ def build_training(
             config,
             config_text=config_text,
             classes=annotations.classes,
-            # Only the first process writes checkpoints.
-            fingerprints={name: fingerprint(split) for name, split in splits.items()}
-            if accelerator.is_main_process
-            else {},
+            fingerprints=fingerprints,
         ),
     )
 

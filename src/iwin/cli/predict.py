@@ -23,6 +23,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--topk", type=int, default=5, metavar="K", help="classes shown for each video (default 5)")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each video instead of a table")
     parser.add_argument("--device", help="where to run, such as cpu or cuda:0 (default: a GPU where there is one)")
+    parser.add_argument(
+        "--precision",
+        choices=["no", "bf16", "fp16"],
+        default="no",
+        help="run the whole model in half precision (default no)",
+    )
     add_config_options(parser)
     parser.set_defaults(run=run)
 
@@ -32,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
+    import torch
     from rich.console import Console
 
     from iwin.build import load_trained
@@ -44,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     if args.topk < 1:
         raise ConfigError("--topk takes a number of classes from 1 up")
     config = load_run_config(args.config, args.cfg_options)[0] if args.config else None
-    predictor = Predictor(load_trained(args.checkpoint, config=config), device=args.device)
+    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.precision]
+    predictor = Predictor(load_trained(args.checkpoint, config=config), device=args.device, dtype=dtype)
     console = Console()
     status = 0
     for path in args.videos:

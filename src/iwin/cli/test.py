@@ -156,7 +156,8 @@ def test_split(
         log=log,
         bad_files=BadFiles(own, log, known=others),
     )
-    mark = fingerprint(evaluation.annotations) if accelerator.is_main_process else ""
+    decoder = evaluation.loader.dataset.reader.decoder
+    mark = fingerprint(evaluation.annotations, decoder=decoder) if accelerator.is_main_process else ""
     return Tested(evaluation.annotations, scores, figures, mark)
 
 

@@ -17,10 +17,12 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import av
 
 from iwin.data.annotations import Annotations, FrameFolder, Sample, ShardMember
+from iwin.data.decode import DecoderName
 
 _LENGTH = 12
 
@@ -47,12 +49,12 @@ class Fingerprint:
         return _digest([self.listed, self.sizes, self.decoder])
 
 
-def fingerprint(annotations: Annotations) -> str:
+def fingerprint(annotations: Annotations, *, decoder: DecoderName = "pyav") -> str:
     """The fingerprint of a split, 12 hexadecimal digits; asks the file system for the size of every file."""
-    return str(read_fingerprint(annotations))
+    return str(read_fingerprint(annotations, decoder=decoder))
 
 
-def read_fingerprint(annotations: Annotations) -> Fingerprint:
+def read_fingerprint(annotations: Annotations, *, decoder: DecoderName = "pyav") -> Fingerprint:
     """The fingerprint of a split with all that it rests on; asks the file system for the size of every file."""
     paths = [sample.path.replace(os.sep, "/") for sample in annotations.samples]
     start = len(_common_folder(paths))
@@ -62,14 +64,16 @@ def read_fingerprint(annotations: Annotations) -> Fingerprint:
     return Fingerprint(
         listed=_digest(f"{path} {labels}" for path, labels, _ in rows),
         sizes=_digest(f"{path} {labels} {size}" for path, labels, size in rows),
-        decoder=decoder_name(),
+        decoder=decoder_name(decoder),
         num_videos=len(rows),
         num_sized=sum(size >= 0 for *_, size in rows),
     )
 
 
-def decoder_name() -> str:
-    """What decodes, with its versions."""
+def decoder_name(decoder: DecoderName) -> str:
+    """What decodes, with its versions; "auto" stands for what it chooses on a CPU."""
+    if decoder == "torchcodec":
+        return f"torchcodec {version('torchcodec')}"
     return f"pyav {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
 
 

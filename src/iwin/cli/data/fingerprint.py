@@ -14,6 +14,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "in every checkpoint; the folder of the data and the order of the list do not count.",
     )
     add_sources(parser)
+    parser.add_argument(
+        "--decoder", choices=["pyav", "torchcodec"], default="pyav", help="what the run decodes with (default pyav)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -22,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from iwin.data.fingerprint import read_fingerprint
 
     for split in read_sources(args):
-        found = read_fingerprint(split.annotations)
+        found = read_fingerprint(split.annotations, decoder=args.decoder)
         print(f"{split.name}: {found}")
         print(f"  list: {found.listed}, paths and labels of {found.num_videos:,} videos")
         print(f"  sizes: {found.sizes}, of {found.num_sized:,} videos")
