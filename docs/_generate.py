@@ -35,8 +35,9 @@ written.
   `data.<split>.pipeline`, here `dict(type="Resize", scale=(-1, 256))`.
 - The **default** is what holds when a config file leaves the key out; "in Python" follows where a `RunConfig` made in
   Python starts from another value.
-- What is marked **not supported yet** is read and checked, but no run uses it.
 """
+
+LEGEND = "- What is marked **not supported yet** is read and checked, but no run uses it.\n"
 
 TABLE = "| Setting | In a config file | Type, default | Meaning |\n| --- | --- | --- | --- |"
 
@@ -107,7 +108,7 @@ PLAIN = {
 def page() -> str:
     """The text of config_reference.md."""
     words, missing = find_words(), not_supported()
-    parts = [HEAD]
+    parts = [HEAD + LEGEND if missing else HEAD]
     parts += [_section(f"## {title}", path, settings, words, missing) for title, path, settings in SECTIONS]
     parts.append("## Transforms\n\nWhat the steps of a pipeline can do to the frames, in the order of the steps.\n")
     for transform in transforms():

@@ -423,7 +423,7 @@ class TestSettings(Settings):
     average_clips: Literal["prob", "score"] | None = "prob"
     """Mean of the views' softmax ("prob"), of their logits ("score"), or no mean."""
     max_testing_views: PositiveInt | None = None
-    """Views that go through the model at once; None sends all."""
+    """Views that go through the model at once; None stands for 8 in a test, for all of a video in a prediction."""
 
 
 class RunConfig(Settings):

@@ -1,4 +1,6 @@
+import sysconfig
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +78,11 @@ def test_on_a_gpu_a_block_copies_nothing_and_nothing_waits_for_the_device(monkey
     assert many["iwin::window_attention"] == 5
     for copy in ("aten::clone", "aten::copy_", "aten::_to_copy"):
         assert few[copy] == many[copy]
+
+
+def test_without_a_compiler_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not ops.can_compile()
+    (tmp_path / "gcc").touch(mode=0o755)
+    assert ops.can_compile() == Path(sysconfig.get_paths()["include"], "Python.h").is_file()

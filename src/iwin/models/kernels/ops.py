@@ -6,7 +6,10 @@
 import importlib.util
 import math
 import os
+import shutil
+import sysconfig
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +27,7 @@ def takes(x: Tensor, heads: int) -> bool:
     """Whether `interleaved_attention` is for the projection of a map x (B, T, H, W, C).
 
     It takes float16 and bfloat16 (autocast counted) with heads of 16, 32 or 64 channels, on GPUs that Triton supports,
-    up to 2^31 elements a sample. Exported programs do without it, so that they run anywhere.
+    up to 2^31 elements a sample, where there is a C compiler. Exported programs do without it, so that they run anywhere.
     """
     if x.device.type != DEVICE or torch.compiler.is_exporting() or not _runs_on(x.device):
         return False
@@ -34,7 +37,15 @@ def takes(x: Tensor, heads: int) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _runs_on(device: torch.device) -> bool:
-    return HAS_TRITON and (device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 0))
+    if not HAS_TRITON or device.type == "cpu":
+        return HAS_TRITON
+    return torch.cuda.get_device_capability(device) >= (8, 0) and can_compile()
+
+
+def can_compile() -> bool:
+    """Whether Triton finds what it builds a kernel's launcher with: a C compiler and Python's headers."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return compiler is not None and Path(sysconfig.get_paths()["include"], "Python.h").is_file()
 
 
 def interleaved_attention(qkv: Tensor, counts: tuple[int, int], *, heads: int, scale: float) -> Tensor:
