@@ -22,6 +22,7 @@ REASONS = {
     "needs Docker",
     "needs FFmpeg",
     "needs Kinetics-400",
+    "needs a GPU",
     "needs the archives of the data set",
     "needs the network",
     "needs several GPUs",

@@ -62,7 +62,7 @@ def prepare(variant: Variant, job: Job, subject: Subject, output: Path) -> dict[
         del gradients
     del result
     subject.step()
-    return {
+    told = {
         "job": asdict(job),
         "clips": subject.clips,
         "macs": subject.macs,
@@ -70,6 +70,9 @@ def prepare(variant: Variant, job: Job, subject: Subject, output: Path) -> dict[
         "saved_bytes": saved_bytes(subject) if subject.model else None,
         **peak_memory(job, subject),
     }
+    if job.device == "cuda":
+        torch.cuda.empty_cache()  # the variants share the card
+    return told
 
 
 def peak_memory(job: Job, subject: Subject) -> dict[str, int]:
@@ -130,7 +133,7 @@ def time_round(job: Job, subject: Subject) -> list[float]:
         event.record()
     torch.cuda.synchronize()
     times = [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
-    torch.cuda.empty_cache()  # the variants share the card
+    torch.cuda.empty_cache()
     return times
 
 

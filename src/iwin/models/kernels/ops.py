@@ -27,7 +27,8 @@ def takes(x: Tensor, heads: int) -> bool:
     """Whether `interleaved_attention` is for the projection of a map x (B, T, H, W, C).
 
     It takes float16 and bfloat16 (autocast counted) with heads of 16, 32 or 64 channels, on GPUs that Triton supports,
-    up to 2^31 elements a sample, where there is a C compiler. Exported programs do without it, so that they run anywhere.
+    up to 2^31 elements a sample, where there is a C compiler. Exported programs do without it, so that they run
+    anywhere.
     """
     if x.device.type != DEVICE or torch.compiler.is_exporting() or not _runs_on(x.device):
         return False
