@@ -83,6 +83,18 @@ def test_class_folders_are_labelled_in_the_order_of_their_names(tmp_path: Path) 
     assert found == [("a b/1.mkv", 0), ("b/1.AVI", 1), ("b/2.mp4", 1), ("b/deeper/3.webm", 1)]
 
 
+def test_links_are_followed_and_those_that_lead_nowhere_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "b").mkdir(parents=True)
+    (tmp_path / "disk" / "b" / "1.mp4").touch()
+    (tmp_path / "clips" / "a").mkdir(parents=True)
+    (tmp_path / "clips" / "a" / "0.mp4").symlink_to(tmp_path / "gone.mp4")
+    (tmp_path / "clips" / "a" / "again").symlink_to(tmp_path / "clips")
+    (tmp_path / "clips" / "b").symlink_to(tmp_path / "disk" / "b")
+    annotations = read_class_folders(tmp_path / "clips")
+    found = [(str(Path(sample.path).relative_to(tmp_path / "clips")), sample.label) for sample in annotations.samples]
+    assert found == [("a/0.mp4", 0), ("b/1.mp4", 1)]
+
+
 def test_a_validation_split_takes_the_training_splits_labels(tmp_path: Path) -> None:
     touch(tmp_path, "c/1.mp4")
     annotations = read_class_folders(tmp_path, classes=["a", "b", "c"])

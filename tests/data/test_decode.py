@@ -654,3 +654,10 @@ def test_closing(videos: Callable[[str], Path]) -> None:
 def test_an_unknown_decoder(videos: Callable[[str], Path]) -> None:
     with pytest.raises(VideoError, match="no decoder 'decord'; choose one of: auto, pyav, torchcodec"):
         open_video(videos("h264.mp4"), decoder="decord")  # type: ignore[arg-type]
+
+
+def test_a_list_of_other_files_is_no_video(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", numbered_frames(4))
+    (tmp_path / "b.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    with pytest.raises(VideoError, match="b.mp4: a list of other files"):
+        open_video(tmp_path / "b.mp4")

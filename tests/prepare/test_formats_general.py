@@ -295,3 +295,10 @@ def test_every_class_keeps_a_video_for_training() -> None:
     assert Entry("1/0.mp4", (1,)) in lists_["train"]
     assert divide(entries, val_share=0.3, seed=1, names=["a", "b"]) == lists_
     assert divide(entries, val_share=0, seed=1).keys() == {"train"}
+
+
+def test_links_that_lead_nowhere_are_passed_over(tmp_path: Path) -> None:
+    layouts.class_folders(tmp_path)
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    (tmp_path / "gone.txt").symlink_to("nowhere.txt")
+    assert read_annotations([tmp_path])[0].name == "folders"

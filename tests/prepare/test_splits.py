@@ -29,6 +29,15 @@ def test_lists_are_relative_to_their_folder_or_the_root(tmp_path: Path) -> None:
     assert (val.name, lines(val)) == ("val", [("a b.mp4", (0,))])
 
 
+def test_a_folder_with_a_training_list_is_read_by_its_lists(tmp_path: Path) -> None:
+    touch(tmp_path / "videos" / "x" / "a.mp4", tmp_path / "annotations" / "notes.txt")
+    for name in ("train", "val"):
+        (tmp_path / f"{name}.txt").write_text("videos/x/a.mp4 0 2\n")
+    splits = read_splits([tmp_path], multi_label=True)
+    assert [split.name for split in splits] == ["train", "val"]
+    assert [lines(split) for split in splits] == [[("videos/x/a.mp4", (0, 2))]] * 2
+
+
 def test_several_labels_and_frame_folders_are_read(tmp_path: Path) -> None:
     (tmp_path / "imgs").mkdir()
     (tmp_path / "train.txt").write_text("imgs 5 3 4\n")

@@ -68,13 +68,18 @@ def metric_options(args: argparse.Namespace) -> list[str]:
 
 
 def split_options(split: str, path: Path) -> list[str]:
-    """The config options that point a split at a folder of class folders, or at a list file with paths beside it.
+    """The config options that point a split at a list file with paths beside it, or at a folder of class folders.
+
+    A folder with the split's list in it, as `iwin data list` makes one, stands for that list; a test split without one
+    of its own is the validation split.
 
     Raises:
         ConfigError: if the path would mean something else in the grammar of options.
     """
     if set(str(path)) & set(",()[]"):
         raise ConfigError(f"--data {path}: a path with commas or brackets can only be named in a config file")
+    names = ("test", "val") if split == "test" else (split,)
+    path = next((found for name in names if (found := path / f"{name}.txt").is_file()), path)
     if path.suffix in (".txt", ".csv"):
         return [f"data.{split}.ann_file={path}", f"data.{split}.data_prefix={path.parent}"]
     return [f"data.{split}.ann_file=None", f"data.{split}.data_prefix={path}"]

@@ -14,7 +14,7 @@ from iwin.data.sources import beside, exists, files_below, is_url, join, read_by
 from iwin.errors import DataError, did_you_mean
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
+    {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
     | {".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
 """Files in class folders that count as videos."""

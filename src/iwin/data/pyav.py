@@ -2,8 +2,8 @@
 
 Frame k is the k-th picture that a plain decode of the first video stream puts out. How it is found without that decode:
 
-1. Opening reads every packet once, decoding nothing but the first picture, and sorts the packets' presentation times:
-   the k-th time belongs to frame k (``_Index``). That takes some milliseconds for a clip of ten seconds.
+1. Opening finds every packet's presentation time, in the header of MP4 and MOV files (``packet_table``), else by
+   reading all packets, and decodes nothing but the first picture. Sorted, the k-th time is frame k's (``_Index``).
 2. Reading seeks to the last keyframe at or before a wanted frame, decodes from there and compares the time of every
    picture with the index. Pictures that nobody wants are not converted to RGB, and where H.264 allows it not decoded.
 3. Where times cannot be trusted (``_build_index`` lists the cases) frames are counted from the first one on, and where
@@ -25,6 +25,7 @@ import torch
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 
+from iwin.data.packet_table import Entry, read_table
 from iwin.data.pictures import Orientation, PictureConverter, Pixels
 from iwin.errors import VideoError
 from iwin.transforms.geometry import Box, Size
@@ -39,6 +40,9 @@ _MUCH = 16 * 2**20
 """Bytes of pictures from which on each is cropped and resized by itself: all at once costs fewer calls, but more memory
 than fits into caches, and its first use more than the calls."""
 
+_PLAYLISTS = frozenset({"concat", "dash", "hls"})
+"""Formats of text files that FFmpeg follows to other files, whatever their own name."""
+
 _PROGRESSIVE = 1
 """FFmpeg's AV_FIELD_PROGRESSIVE; 0 is unknown, above are the kinds of interlacing."""
 
@@ -47,14 +51,6 @@ _MEND = "download it again, re-encode it, or take it off the list"
 
 class _Mismatch(Exception):  # noqa: N818 (never leaves this file)
     """The decoder put out another picture than the index foretold."""
-
-
-class _Entry(NamedTuple):
-    """One packet that holds a picture, in decoding order; times are in the stream's time base."""
-
-    pts: int | None
-    dts: int | None
-    is_keyframe: bool
 
 
 class _Keyframe(NamedTuple):
@@ -83,7 +79,7 @@ class _Index:
     places: dict[int, int] | None = None
 
     @classmethod
-    def of_times(cls, times: list[int], entries: list[_Entry]) -> Self:
+    def of_times(cls, times: list[int], entries: list[Entry]) -> Self:
         """Index frames by their times; keyframes whose own time is not among them are no place to start."""
         numbers = {time: number for number, time in enumerate(times)}
         keyframes = [
@@ -322,6 +318,9 @@ class PyAVReader:
                 container = av.open(self._file, "r", metadata_errors="replace")
         except av.FFmpegError as error:
             raise VideoError(f"{self._path}: not a video that can be read ({error.strerror}); {_MEND}") from error
+        if container.format.name in _PLAYLISTS:
+            container.close()
+            raise VideoError(f"{self._path}: a list of other files, not a video; list those instead")
         # The cover picture of a song is a video stream to FFmpeg.
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams or streams[0].codec_context is None:
@@ -393,28 +392,27 @@ class PyAVReader:
 
     # The index.
 
-    def _scan(self) -> tuple[list[_Entry], bool, av.VideoFrame]:
-        """Read every packet once.
+    def _scan(self) -> tuple[list[Entry], bool, av.VideoFrame]:
+        """Find every packet.
 
         Returns:
             The packets that hold a picture, whether some may hold none or two, and the first picture.
         """
         codec = self._stream.codec_context
-        name = codec.name
-        entries: list[_Entry] = []
-        odd = False
-        start: _Packet | None = None
-        first: av.VideoFrame | None = None
-        for packet in self._packets():
-            if start is None:
-                start, first = packet, self._alone(packet)
-            if first is None:
-                first = next(iter(self._feed(packet)), None)
-            pictures = _pictures_in(name, packet)
-            odd |= pictures is None
-            # Packets that an edit list cuts away are marked as discarded: the decoder takes them and puts nothing out.
-            if pictures != 0 and not packet.is_discard:
-                entries.append(_Entry(packet.pts, packet.dts, packet.is_keyframe))
+        packets = self._packets()
+        start = next(packets, None)
+        first = self._alone(start) if start is not None else None
+        entries, odd = self._read_table(start) if start is not None and first is not None else None, False
+        if entries is None:
+            entries = []
+            for packet in chain([start] if start is not None else [], packets):
+                if first is None:
+                    first = next(iter(self._feed(packet)), None)
+                pictures = _pictures_in(codec.name, packet)
+                odd |= pictures is None
+                # Packets that an edit list cuts away are marked as discarded: the decoder puts nothing out for them.
+                if pictures != 0 and not packet.is_discard:
+                    entries.append(Entry(packet.pts, packet.dts, packet.is_keyframe))
         if first is None:
             first = next(iter(self._feed(None)), None)
         if first is None:
@@ -427,13 +425,24 @@ class PyAVReader:
         odd |= codec.name == "h264" and codec.field_order > _PROGRESSIVE
         return entries, odd, first
 
+    def _read_table(self, first: _Packet) -> list[Entry] | None:
+        """All packets without reading them, where the file's header tells; ``first`` has been read."""
+        if self._file is None:
+            with Path(self._path).open("rb") as file:
+                return read_table(file, self._stream, first)
+        place = self._file.tell()
+        try:
+            return read_table(self._file, self._stream, first)
+        finally:
+            self._file.seek(place)  # FFmpeg reads on from there
+
     def _alone(self, packet: _Packet) -> av.VideoFrame | None:
         """The picture of a packet, if it has one by itself, without waiting for others; leaves the decoder fresh."""
         pictures = [*self._feed(packet), *self._feed(None)]
         self._stream.codec_context.flush_buffers()
         return pictures[0] if pictures else None
 
-    def _build_index(self, entries: list[_Entry], odd: bool) -> _Index:
+    def _build_index(self, entries: list[Entry], odd: bool) -> _Index:
         """Index the frames by their packets' times where these can be trusted, else by counting."""
         codec = self._stream.codec_context
         times = [entry.pts for entry in entries if entry.pts is not None]
@@ -452,7 +461,7 @@ class PyAVReader:
             return _Index.of_times(shown, entries)
         return _Index(len(shown))
 
-    def _measure(self, entries: list[_Entry]) -> float:
+    def _measure(self, entries: list[Entry]) -> float:
         """Seconds from the first frame's start to the last one's end, which is taken to last as long as the others."""
         num_frames = self._index.num_frames
         clock: Sequence[int | None] = self._index.times or [entry.dts for entry in entries]

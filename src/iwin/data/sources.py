@@ -218,19 +218,27 @@ def exists(path: str) -> bool:
     return True
 
 
+def _files_here(root: str) -> Iterator[File]:
+    """All files below a folder of this machine; links to folders are followed, once each."""
+    seen = {os.path.realpath(root)}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        for name in names:
+            yield File((*Path(folder).relative_to(root).parts, name), str(Path(folder) / name))
+        place = {name: os.path.realpath(Path(folder) / name) for name in folders}
+        folders[:] = [name for name in folders if place[name] not in seen]
+        seen.update(place.values())
+
+
 def files_below(root: str) -> Iterator[File]:
     """All files below a folder or an address that can be listed, in the order of their parts.
+
+    Links that lead nowhere are among them: what was there once is missing, which reading it will tell.
 
     Raises:
         DataError: an address's server cannot be asked, or cannot list.
     """
     if not is_url(root):
-        found = (
-            File((*Path(folder).relative_to(root).parts, name), str(Path(folder) / name))
-            for folder, _, names in os.walk(root)
-            for name in names
-        )
-        return iter(sorted(file for file in found if Path(file.path).is_file()))
+        return iter(sorted(_files_here(root)))
     quoted = root.startswith("http")
 
     def find(file_system: "AbstractFileSystem", top: str) -> list[File]:

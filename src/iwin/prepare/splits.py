@@ -52,7 +52,7 @@ def read_splits(
 
     Args:
         sources: list files (.txt, .csv); folders of class folders; folders with train/, val/ or test/ of class folders
-            in them, whose classes are the training folders'.
+            in them, whose classes are the training folders'; folders with the lists train.txt, val.txt or test.txt.
         root: what the paths in lists are relative to; None stands for each list's own folder.
         multi_label: whether the lines of lists can end in several labels.
         frame_folders: whether lists name folders of pictures, in lines of `path frames label`.
@@ -69,6 +69,9 @@ def read_splits(
             splits.append(Split(source.stem, annotations, base))
         elif root is not None:
             raise DataError(f"--root {root}: has no effect on the folder {source}; it is for list files")
+        elif (source / "train.txt").is_file():
+            lists = [path for name in SPLITS if (path := source / f"{name}.txt").is_file()]
+            splits += read_splits(lists, multi_label=multi_label, frame_folders=frame_folders)
         else:
             splits += _read_folder(source)
     names = [split.name for split in splits]

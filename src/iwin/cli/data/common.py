@@ -27,7 +27,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="a list (.txt, .csv), a folder of class folders, or a folder with train/ and val/ of class folders",
+        help="a list (.txt, .csv), a folder of class folders, or a folder with train/ and val/ of them or train.txt",
     )
     parser.add_argument("--root", metavar="DIR", help="what a list's paths are relative to (default: its folder)")
     parser.add_argument("--multi-label", action="store_true", help="a list's lines can end in several labels")

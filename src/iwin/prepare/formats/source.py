@@ -86,11 +86,12 @@ def _texts(folder: Path, depth: int) -> Iterator[Path]:
             found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder}: cannot be searched ({error.strerror})") from None
-    yield from (Path(entry.path) for entry in found if Path(entry.name).suffix.lower() in TEXT_SUFFIXES)
-    folders = [entry.path for entry in found if entry.is_dir()]
+    paths = [Path(entry.path) for entry in found]  # a path's is_dir, unlike an entry's, bears a link to itself
+    yield from (path for path in paths if path.suffix.lower() in TEXT_SUFFIXES and path.is_file())
+    folders = [path for path in paths if path.is_dir()]
     if depth and len(folders) <= _MANY:
         for below in folders:
-            yield from _texts(Path(below), depth - 1)
+            yield from _texts(below, depth - 1)
 
 
 def split_of(path: Path) -> str | None:
