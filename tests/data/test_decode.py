@@ -659,5 +659,5 @@ def test_an_unknown_decoder(videos: Callable[[str], Path]) -> None:
 def test_a_list_of_other_files_is_no_video(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", numbered_frames(4))
     (tmp_path / "b.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
-    with pytest.raises(VideoError, match="b.mp4: a list of other files"):
+    with pytest.raises(VideoError, match=r"b\.mp4: a list of other files"):
         open_video(tmp_path / "b.mp4")

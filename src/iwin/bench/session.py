@@ -197,7 +197,8 @@ def describe(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
             told[f"memory_of_{name}"] = entry.facts["peak_bytes"] / by_name[name].facts["peak_bytes"]
             if entry.facts["saved_bytes"]:
                 told[f"saved_of_{name}"] = entry.facts["saved_bytes"] / by_name[name].facts["saved_bytes"]
-    passes = 3 if entry.job.train else 1  # a backward pass multiplies twice as much as its forward pass
+    # A backward pass multiplies twice as much as its forward pass; a bare matrix product has none.
+    passes = 3 if entry.job.train and entry.variant.family != "matmul" else 1
     rate = told["clips_per_second"]["median"] * passes * entry.facts["macs"]
     peak = peak_rates(entries).get("bf16" if entry.variant.precision == "bf16-cast" else entry.variant.precision)
     return {**told, "gmacs_per_second": rate / 1e9, "share_of_matmul": rate / peak if peak else None}

@@ -8,7 +8,7 @@ from iwin.build.data import build_annotations, build_dataset, build_loader, buil
 from iwin.config import schema
 from iwin.data.annotations import Annotations
 from iwin.data.batches import ShardBatches
-from iwin.engine.evaluate import Evaluation
+from iwin.engine.evaluate import VIEWS_AT_ONCE, Evaluation
 from iwin.errors import ConfigError
 from iwin.models.recognizer import Average
 
@@ -27,19 +27,15 @@ def build_evaluation(
     if any(isinstance(step, schema.Flip) and step.label_map for step in split.transforms):
         raise ConfigError("a Flip that changes labels (flip_label_map) is for training; leave it out of val and test")
     dataset = build_dataset(split, annotations, num_classes=num_classes)
-    batches = ShardBatches(
-        len(dataset),
-        batch_size=split.batch_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
+    # One video at a time comes from the decoder processes; `engine.views` puts the views of several together.
+    batches = ShardBatches(len(dataset), batch_size=1, rank=accelerator.process_index, world=accelerator.num_processes)
     return Evaluation(
         loader=build_loader(config, split, dataset, batches, accelerator=accelerator),
         annotations=annotations,
         split=name,
         normalize=build_normalize(split.normalize),
         average=view_average(config),
-        max_views=config.test.max_testing_views,
+        max_views=config.test.max_testing_views or max(VIEWS_AT_ONCE, split.batch_size),
         metrics=config.evaluation.metrics,
         topk=config.evaluation.topk,
         num_classes=dataset.num_classes,

@@ -299,7 +299,8 @@ class SplitSettings(Settings):
     transforms: tuple[TransformSettings, ...] = ()
     normalize: NormalizeSettings = NormalizeSettings()
     batch_size: PositiveInt = 1
-    """Videos per device and optimiser step (training: split into `accumulation` micro-batches)."""
+    """Training: videos per device and optimiser step, split into `accumulation` micro-batches. Else: views that go
+    through the model at once, of one video or of several, if more than 8."""
     num_workers: NonNegativeInt = 2
     """Decoder processes per device."""
     class_power: Fraction | None = None
@@ -423,7 +424,8 @@ class TestSettings(Settings):
     average_clips: Literal["prob", "score"] | None = "prob"
     """Mean of the views' softmax ("prob"), of their logits ("score"), or no mean."""
     max_testing_views: PositiveInt | None = None
-    """Views that go through the model at once; None stands for 8 in a test, for all of a video in a prediction."""
+    """Views that go through the model at once; None stands for 8 or `videos_per_gpu` in a test, the larger one, and for
+    all of a video in a prediction."""
 
 
 class RunConfig(Settings):

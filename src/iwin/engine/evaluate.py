@@ -34,7 +34,7 @@ class Evaluation:
         split: its name, as in "val".
         normalize: maps uint8 clips (B, T, H, W, 3) on the device to normalised (B, 3, T, H, W).
         average: how a video's score comes of its views' logits (`average_views`).
-        max_views: views that go through the model at once, of one video or of several; None means `VIEWS_AT_ONCE`.
+        max_views: views that go through the model at once, of one video or of several.
         metrics: names of the figures wanted.
         topk: the k of top-k accuracy.
         num_classes: classes, where a video can have several labels; None where it has one.
@@ -46,7 +46,7 @@ class Evaluation:
     split: str
     normalize: Callable[[Tensor], Tensor]
     average: Average = "prob"
-    max_views: int | None = None
+    max_views: int = VIEWS_AT_ONCE
     metrics: Sequence[str] = ("top_k_accuracy", "mean_class_accuracy")
     topk: Sequence[int] = (1, 5)
     num_classes: int | None = None
@@ -85,7 +85,7 @@ def score(model: IwinRecognizer, evaluation: Evaluation, *, accelerator: Acceler
     loader = evaluation.loader
     batches = progress(loader, console=log.console, title="scoring", total=len(loader))
     readable = takewhile(lambda _: not loader.bad.exceeded, batches)
-    stream = ViewStream(forward, size=evaluation.max_views or VIEWS_AT_ONCE, device=accelerator.device)
+    stream = ViewStream(forward, size=evaluation.max_views, device=accelerator.device)
     average = "score" if evaluation.features else evaluation.average
     with torch.inference_mode():
         own = [(index, average_views(rows, len(rows), average=average)[0].numpy()) for index, rows in stream(readable)]

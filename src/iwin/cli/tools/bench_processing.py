@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - begun
     if not videos:
         raise ConfigError("there is one batch only, and the first is not timed; set data.videos_per_gpu lower")
-    processes, size = split.num_workers, split.batch_size
+    processes, size = split.num_workers, loader.batches.batch_size
     print(f"{processes} decoder processes, batches of {size} videos; {len(loader.bad)} bad", file=sys.stderr)
     print_figures({"videos/s": videos / seconds, "views/s": clips / seconds, "videos": videos})
     return 0
