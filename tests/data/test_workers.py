@@ -125,3 +125,15 @@ def test_what_a_process_has_sent_outlives_it() -> None:
             done |= dict(pool.receive())
     assert torch.equal(done[0]["views"], torch.full((2, 3), 3))
     assert isinstance(done[1], Lost)
+
+
+def test_many_tasks_wait_here_and_not_in_a_full_pipe() -> None:
+    with workers() as pool:
+        assert results(pool, list(range(1000))) == list(range(1000))
+
+
+def test_a_hang_is_found_behind_many_tasks() -> None:
+    with workers(time_limit=0.5) as pool:
+        found = results(pool, ["hang", *range(400)])
+    assert isinstance(found[0], Lost)
+    assert found[1:] == list(range(400))

@@ -63,6 +63,30 @@ def test_attention_survives_large_scores(size: float) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_survive_queries_that_all_keys_are_far_from(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(1, 1, 7, 7, 96).to(dtype)  # 49 keys fill up to 56
+    qkv[..., :32] += 5
+    qkv[..., 32:64] -= 5
+    exact_input, input_ = qkv.double().requires_grad_(), qkv.clone().requires_grad_()
+    scale = 32**-0.5
+    (exact,) = torch.autograd.grad(gathered_attention(exact_input, (1, 1), 1, scale).sum(), exact_input)
+    (fast,) = torch.autograd.grad(interleaved_attention(input_, (1, 1), heads=1, scale=scale).sum(), input_)
+    tolerance = 1e-3 if dtype == torch.float32 else 0.1
+    torch.testing.assert_close(fast.double(), exact, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore")  # that tracing fixes sizes, and is deprecated
+def test_a_model_can_be_traced() -> None:
+    attention = WindowAttention(32, num_heads=1).eval()
+    x = torch.randn(1, 2, 4, 4, 32)
+    with torch.no_grad():
+        traced = torch.jit.trace(lambda x: attention(x, (2, 2)), x)
+        torch.testing.assert_close(traced(x), attention(x, (2, 2)), rtol=1e-4, atol=1e-5)
+
+
+@needs_kernels
 def test_attention_passes_on_what_is_not_a_number() -> None:
     qkv = torch.randn(1, 1, 7, 7, 96)
     qkv[0, 0, 3, 3, 40] = torch.nan

@@ -79,6 +79,13 @@ def test_sources_are_not_overwritten(tmp_path: Path) -> None:
         plan_tasks([split], tmp_path / "link", suffix=".mp4")
 
 
+def test_folders_of_other_videos_are_not_replaced(tmp_path: Path) -> None:
+    split = split_of(tmp_path / "in", "a.mp4", "a/b.mp4")
+    with pytest.raises(DataError, match="would stand where the folder of other videos is"):
+        plan_tasks([split], tmp_path / "out", suffix="")
+    assert len(plan_tasks([split], tmp_path / "out", suffix=".mp4")) == 2
+
+
 def test_only_video_files_are_taken(tmp_path: Path) -> None:
     sample = Sample("frames", (0,), FrameFolder(3))
     split = Split("train", Annotations((sample,), None, tmp_path), tmp_path)

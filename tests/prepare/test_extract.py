@@ -7,7 +7,7 @@ from PIL import Image
 
 from iwin.data.annotations import FrameFolder, Sample
 from iwin.data.decode import open_sample, open_video
-from iwin.errors import DataError, VideoError
+from iwin.errors import DataError, IwinError, VideoError
 from iwin.prepare.convert import Task
 from iwin.prepare.extract import Pictures, check_template, is_whole, make_folder
 from tests.prepare.files import BAD
@@ -71,3 +71,12 @@ def test_of_a_damaged_video_nothing_is_left(tmp_path: Path, problem: str) -> Non
 def test_templates_that_give_no_names_are_refused(template: str) -> None:
     with pytest.raises(DataError, match="is not of the form"):
         check_template(template)
+
+
+def test_a_folder_of_anything_else_is_left_alone(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.mp4", numbered_frames(3))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    with pytest.raises(IwinError, match="holds other files than frames"):
+        make_folder(task(source, tmp_path / "a"), pictures=Pictures())
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["notes.txt"]

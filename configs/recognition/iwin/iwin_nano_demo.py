@@ -54,7 +54,7 @@ data = dict(
 optimizer = dict(type="AdamW", lr=1e-3, weight_decay=0.05)
 optimizer_config = dict(grad_clip=dict(max_norm=5))
 lr_config = dict(policy="CosineAnnealing", min_lr=0, warmup="linear", warmup_by_epoch=True, warmup_iters=2)
-total_epochs = 25
+total_epochs = 40
 checkpoint_config = dict(interval=5)
 evaluation = dict(interval=5, metrics=["top_k_accuracy", "mean_class_accuracy"])
 log_config = dict(interval=20, hooks=[dict(type="TextLoggerHook")])

@@ -44,6 +44,9 @@ Result = TypeVar("Result")
 TRIES = 2
 """Processes that may be lost to a task."""
 
+AT_HAND = 3
+"""Tasks that a process has at most; the others wait here, since a full pipe would block."""
+
 GLANCE = 0.2
 """Seconds after which `Workers.receive` returns, with or without results."""
 
@@ -142,11 +145,15 @@ class _Worker(Generic[Task]):
     """A process and the tasks that it was given, in their order; it is at the first of them."""
 
     def __init__(self, context: ForkServerContext, work: Callable[[Task], Any]) -> None:
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        # One way each: where passing a descriptor takes an answer (macOS), that must not get among the tasks.
+        theirs_in, self._orders = context.Pipe(duplex=False)
+        self.pipe, theirs_out = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs_in, theirs_out, work), daemon=True)
         self.process.start()
-        theirs.close()
+        theirs_in.close()
+        theirs_out.close()
         self.tasks: deque[_Assignment[Task]] = deque()
+        self._sent = 0
         self._ready = self._gone = False
         self._since = time.monotonic()
 
@@ -155,8 +162,14 @@ class _Worker(Generic[Task]):
         if not self.tasks:
             self._since = time.monotonic()
         self.tasks.append(assignment)
-        with contextlib.suppress(ConnectionError):  # it died, as `loss` will find
-            self.pipe.send(assignment.task)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Keep the next tasks at the process, never so many that sending would wait for it."""
+        while self._sent < min(AT_HAND, len(self.tasks)):
+            with contextlib.suppress(ConnectionError):  # it died, as `loss` will find
+                self._orders.send(self.tasks[self._sent].task)
+            self._sent += 1
 
     def take(self) -> Iterator[tuple[int, Any]]:
         """The results that have come."""
@@ -169,7 +182,10 @@ class _Worker(Generic[Task]):
                     continue
                 if isinstance(result, _Broken):
                     raise RuntimeError(f"in a decoder process:\n{result.story}")
-                yield self.tasks.popleft().number, result
+                done = self.tasks.popleft()
+                self._sent -= 1
+                self._hand_over()
+                yield done.number, result
         except (EOFError, ConnectionError):
             self._gone = True
 
@@ -188,6 +204,7 @@ class _Worker(Generic[Task]):
         """Kill it; that ends a stopped process too."""
         self.process.kill()
         self.process.join(_PATIENCE)
+        self._orders.close()
         self.pipe.close()
 
 
@@ -214,7 +231,7 @@ def _start_fork_server() -> None:
 # ------------------------------------------------------------------------------------ in the worker
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+def _serve(orders: Connection, pipe: Connection, work: Callable[[Any], Any]) -> None:
     """Work until the parent has no more tasks or is no more."""
     os.setpgid(0, 0)  # signals for the parent's group are not meant for it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
@@ -223,7 +240,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
     _send(pipe, None)
     while True:
         try:
-            task = pipe.recv()
+            task = orders.recv()
         except EOFError:
             return
         try:

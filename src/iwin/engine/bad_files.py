@@ -77,9 +77,16 @@ class BadFiles:
                 self._known[video.path] = file = BadFile(split, video.path, video.reason)
                 self._log.warn(f"bad video: {video.reason}")
                 if self._path is not None:
-                    self._path.parent.mkdir(parents=True, exist_ok=True)
-                    with self._path.open("a", encoding="utf-8") as lines:
-                        lines.write(_line(file))
+                    self._write(file)
+
+    def _write(self, file: BadFile) -> None:
+        assert self._path is not None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as lines:
+                lines.write(_line(file))
+        except OSError as error:  # no reason to end a run of which other processes go on
+            self._log.warn(f"{self._path}: cannot be written ({error.strerror})")
 
 
 def _line(file: BadFile) -> str:

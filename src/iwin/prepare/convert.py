@@ -5,6 +5,7 @@ settings it was made, so that a later run makes anew only what has changed.
 """
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -84,9 +85,16 @@ def plan_tasks(splits: Sequence[Split], out: Path, *, suffix: str) -> list[Task]
         unique = name if taken[name] == 1 else f"{names[path]}{suffix}"
         tasks.append(Task(samples[path], unique, out / unique))
     sources = {identity for path in names if (identity := _identity(path)) is not None}
+    written = [*map(Path, names), *(task.target for task in tasks)]
+    holding = {folder.resolve() for folder in {parent for path in written for parent in path.parents}}
     for task in tasks:
         if _identity(task.target) in sources:
             raise DataError(f"{task.target}: is a source and would be overwritten; name another output folder")
+        if task.target.resolve() in holding:
+            raise DataError(
+                f"{task.target}: would stand where the folder of other videos is; rename that folder or "
+                f"{task.sample.path}"
+            )
     return tasks
 
 
@@ -170,7 +178,7 @@ def _clear_away(target: Path) -> None:
     """Remove what a process that was killed in the middle of this task has left."""
     if target.parent.is_dir():
         for left in target.parent.iterdir():
-            if left.name.startswith(f".{target.name}.") and left.suffix == ".tmp":
+            if re.fullmatch(rf"\.{re.escape(target.name)}\.\d+\.tmp", left.name):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

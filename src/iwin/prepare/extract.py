@@ -1,6 +1,7 @@
 """Videos as folders of numbered JPEG pictures, as lists of frame folders (upstream's RawframeDataset) name them."""
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,11 @@ class Pictures:
         """The name of a frame, counted from 0."""
         return self.template.format(number + self.first)
 
+    def has_name(self, name: str) -> bool:
+        """Whether a file's name is of this form."""
+        before, after = re.split(r"\{.*\}", self.template)
+        return re.fullmatch(rf"{re.escape(before)}\d+{re.escape(after)}", name) is not None
+
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the pictures of a video of this size."""
         if self.short_side is None or min(height, width) <= self.short_side:
@@ -72,13 +78,25 @@ def make_folder(task: Task, *, pictures: Pictures) -> Facts:
         temporary.mkdir(parents=True)
         num_frames = _extract(task.sample.path, temporary, pictures)
         num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
-        shutil.rmtree(task.target, ignore_errors=True)
+        if task.target.is_dir():
+            _remove_frames(task.target, pictures)
         temporary.rename(task.target)
     except OSError as error:
         raise IwinError(f"{task.target}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return {"num_frames": num_frames, "num_bytes": num_bytes}
+
+
+def _remove_frames(folder: Path, pictures: Pictures) -> None:
+    """Remove a folder of frames that an earlier run has made; any other is left alone.
+
+    Raises:
+        IwinError: if the folder holds anything else.
+    """
+    if not all(pictures.has_name(file.name) for file in folder.iterdir()):
+        raise IwinError(f"{folder}: is there already and holds other files than frames; name another output folder")
+    shutil.rmtree(folder)
 
 
 def is_whole(target: Path, facts: Facts) -> bool:

@@ -1,5 +1,6 @@
 """What is done already, so that a command that was interrupted goes on where it stopped."""
 
+import contextlib
 import fcntl
 import json
 from collections.abc import Mapping
@@ -65,11 +66,15 @@ class Journal:
     def add(self, name: str, entry: Mapping[str, Any]) -> None:
         """Write down that a piece is done."""
         self.entries[name] = dict(entry)
-        self._file.write(json.dumps({"name": name, **entry}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"name": name, **entry}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise DataError(f"{self.path}: the journal cannot be written ({error.strerror})") from None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk `add` has told
+            self._file.close()

@@ -30,7 +30,9 @@ def takes(x: Tensor, heads: int) -> bool:
     up to 2^31 elements a sample, where there is a C compiler. Exported programs do without it, so that they run
     anywhere.
     """
-    if x.device.type != DEVICE or torch.compiler.is_exporting() or not _runs_on(x.device):
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False
+    if x.device.type != DEVICE or not _runs_on(x.device):
         return False
     dtype = torch.get_autocast_dtype(DEVICE) if torch.is_autocast_enabled(DEVICE) else x.dtype
     return dtype in DTYPES and x.shape[-1] // heads in HEAD_DIMS and 3 * math.prod(x.shape[1:]) < 2**31

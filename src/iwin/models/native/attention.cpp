@@ -286,6 +286,7 @@ void backward(const typename T::Number* qkv, const typename T::Number* out, cons
             tile<T>(&s[r * BLOCK], words<T>(k, key + r), WIDTH, 1, q_words.data(), WIDTH, false);
             tile<T>(&ds[r * BLOCK], words<T>(v, key + r), WIDTH, 1, g_words.data(), WIDTH, false);
           }
+          for (long r = tokens - key; r < rows; r++) std::fill_n(&s[r * BLOCK], BLOCK, -FAR);
           for (long r = 0; r < rows; r++) {
             __m512 p[2], d[2];
             for (long h = 0; h < 2; h++) {

@@ -16,7 +16,9 @@ NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 def takes(x: Tensor, heads: int) -> bool:
     """Whether `interleaved_attention` can run on a projection of x (..., C), by its device, precision and head size."""
-    if x.device.type != "cpu" or x.shape[-1] != heads * HEAD_DIM or torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False
+    if x.device.type != "cpu" or x.shape[-1] != heads * HEAD_DIM or x.dtype == torch.float64:
         return False
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     return dtype in NAMES and _has(f"forward_{NAMES[dtype]}")

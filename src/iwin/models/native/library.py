@@ -39,7 +39,7 @@ def library() -> ctypes.CDLL | None:
             return ctypes.CDLL(str(compiled(compiler)))
         except subprocess.CalledProcessError as error:
             reason = f"{compiler} failed:\n{error.stderr}"
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
             reason = str(error)
     log.info("attention runs without the compiled kernels: %s", reason)
     return None

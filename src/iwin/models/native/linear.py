@@ -37,7 +37,9 @@ def by_slices(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def infers(x: Tensor) -> bool:
     """Whether x goes through a layer on a CPU eagerly, without gradients, in a precision that oneDNN has there."""
-    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling() or not _AVAILABLE:
+    if x.device.type != "cpu" or torch.is_grad_enabled() or not _AVAILABLE:
+        return False
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
     dtype = _compute_dtype(x)
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
