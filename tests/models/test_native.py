@@ -79,11 +79,11 @@ def test_gradients_survive_queries_that_all_keys_are_far_from(dtype: torch.dtype
 
 @pytest.mark.filterwarnings("ignore")  # that tracing fixes sizes, and is deprecated
 def test_a_model_can_be_traced() -> None:
-    attention = WindowAttention(32, num_heads=1).eval()
+    block = IwinBlock(32, num_heads=1, window_size=(2, 2)).eval()
     x = torch.randn(1, 2, 4, 4, 32)
     with torch.no_grad():
-        traced = torch.jit.trace(lambda x: attention(x, (2, 2)), x)
-        torch.testing.assert_close(traced(x), attention(x, (2, 2)), rtol=1e-4, atol=1e-5)
+        traced = torch.jit.trace(block, x)
+        torch.testing.assert_close(traced(x), block(x), rtol=1e-4, atol=1e-5)
 
 
 @needs_kernels
