@@ -237,6 +237,7 @@ def assert_equal_with_gradients(fast: nn.Module, plain: nn.Module, x: torch.Tens
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # compilers of two graphs and a machine that may have other work
 def test_compiles_to_one_graph() -> None:
     model = recognizer("iwin_nano")
     clips = rule_input("input/1x3x32x56x56")
