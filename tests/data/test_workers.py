@@ -137,3 +137,11 @@ def test_a_hang_is_found_behind_many_tasks() -> None:
         found = results(pool, ["hang", *range(400)])
     assert isinstance(found[0], Lost)
     assert found[1:] == list(range(400))
+
+
+def test_a_process_gives_way_to_a_new_one_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwin.data.workers.LIFETIME", 5)
+    with workers(2) as pool:
+        assert results(pool, list(range(40))) == list(range(40))
+        pids = results(pool, ["pid"] * 40)
+    assert max(map(pids.count, pids)) == 5

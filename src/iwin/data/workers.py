@@ -9,34 +9,30 @@ A decoder that meets a damaged file can wait for ever or take its process with i
 when that happens. Here a process that died, or spent its time limit on one task, is replaced. The task is tried once
 more, since the process may have been stopped or ended for reasons of the machine; after that its result is `Lost`.
 
-A result travels in an unnamed file in memory of which the other side gets the descriptor: no worker waits to be read
-from, a worker's death takes nothing away that it has sent, and containers with a small /dev/shm do.
+Results come by way of `iwin.data.passing`: no worker waits to be read from, and its death takes nothing away that it
+has sent.
 """
 
 import contextlib
-import mmap
 import multiprocessing
 import os
-import pickle
 import signal
-import struct
-import tempfile
+import socket
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
-from multiprocessing.reduction import recv_handle, send_handle
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import torch
-from torch import Tensor
+
+from iwin.data.passing import Inbox, Outbox
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -46,6 +42,10 @@ TRIES = 2
 
 AT_HAND = 3
 """Tasks that a process has at most; the others wait here, since a full pipe would block."""
+
+LIFETIME = 2000
+"""Tasks after which a process gives way to a new one. Among buffers of many sizes the heap falls to pieces and grows,
+about 1 KiB a clip (`benchmarks/decode_memory.py`), and what FFmpeg may lose on odd files ends here too."""
 
 GLANCE = 0.2
 """Seconds after which `Workers.receive` returns, with or without results."""
@@ -108,25 +108,26 @@ class Workers(Generic[Task, Result]):
         Raises:
             RuntimeError: the function raised an error; told with its traceback.
         """
-        connection.wait([worker.pipe for worker in self._workers if worker.tasks], timeout=GLANCE)
+        connection.wait([worker.results for worker in self._workers if worker.tasks], timeout=GLANCE)
         done: list[tuple[int, Result | Lost]] = []
         for place, worker in enumerate(self._workers):
             done += worker.take()
             loss = worker.loss(self._time_limit)
             if loss is not None:
-                worker.end()
-                done += self._replace(place, reason=loss)
+                worker.tasks[0].losses += 1
+                if worker.tasks[0].losses == TRIES:
+                    done.append((worker.tasks.popleft().number, Lost(loss)))
+            if loss is not None or worker.done == LIFETIME:
+                self._replace(place)
         return done
 
-    def _replace(self, place: int, *, reason: str) -> Iterator[tuple[int, Lost]]:
-        """Start a new process with the tasks of a lost one; the task that it was at has one more loss."""
-        tasks = self._workers[place].tasks
-        tasks[0].losses += 1
-        if tasks[0].losses == TRIES:
-            yield tasks.popleft().number, Lost(reason)
-        self._workers[place] = _Worker(self._context, self._work)
-        for task in tasks:
-            self._workers[place].give(task)
+    def _replace(self, place: int) -> None:
+        """End a process and start a new one with the tasks that it has left."""
+        old, new = self._workers[place], _Worker(self._context, self._work)
+        old.end()
+        self._workers[place] = new
+        for task in old.tasks:
+            new.give(task)
 
     def close(self) -> None:
         """End the processes, whatever they are at; may be called twice."""
@@ -145,15 +146,15 @@ class _Worker(Generic[Task]):
     """A process and the tasks that it was given, in their order; it is at the first of them."""
 
     def __init__(self, context: ForkServerContext, work: Callable[[Task], Any]) -> None:
-        # One way each: where passing a descriptor takes an answer (macOS), that must not get among the tasks.
-        theirs_in, self._orders = context.Pipe(duplex=False)
-        self.pipe, theirs_out = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs_in, theirs_out, work), daemon=True)
+        orders, self._orders = context.Pipe(duplex=False)
+        self.results, results = socket.socketpair()
+        self._inbox = Inbox(self.results)
+        self.process = context.Process(target=_serve, args=(orders, results, work), daemon=True)
         self.process.start()
-        theirs_in.close()
-        theirs_out.close()
+        orders.close()
+        results.close()
         self.tasks: deque[_Assignment[Task]] = deque()
-        self._sent = 0
+        self.done = self._sent = 0
         self._ready = self._gone = False
         self._since = time.monotonic()
 
@@ -165,17 +166,17 @@ class _Worker(Generic[Task]):
         self._hand_over()
 
     def _hand_over(self) -> None:
-        """Keep the next tasks at the process, never so many that sending would wait for it."""
-        while self._sent < min(AT_HAND, len(self.tasks)):
+        """Keep the next tasks at the process, never so many that sending would wait for it, or that it gets too old."""
+        while self._sent < min(AT_HAND, len(self.tasks), LIFETIME - self.done):
             with contextlib.suppress(ConnectionError):  # it died, as `loss` will find
-                self._orders.send(self.tasks[self._sent].task)
+                self._orders.send((self.tasks[self._sent].task, self._inbox.released()))
             self._sent += 1
 
     def take(self) -> Iterator[tuple[int, Any]]:
         """The results that have come."""
         try:
-            while self.pipe.poll():
-                result = _receive(self.pipe)
+            while True:
+                result = self._inbox.receive()
                 self._since = time.monotonic()
                 if not self._ready:  # the first message says that it has started
                     self._ready = True
@@ -183,9 +184,12 @@ class _Worker(Generic[Task]):
                 if isinstance(result, _Broken):
                     raise RuntimeError(f"in a decoder process:\n{result.story}")
                 done = self.tasks.popleft()
+                self.done += 1
                 self._sent -= 1
                 self._hand_over()
                 yield done.number, result
+        except BlockingIOError:
+            return
         except (EOFError, ConnectionError):
             self._gone = True
 
@@ -205,7 +209,7 @@ class _Worker(Generic[Task]):
         self.process.kill()
         self.process.join(_PATIENCE)
         self._orders.close()
-        self.pipe.close()
+        self.results.close()
 
 
 def _ending(code: int | None) -> str:
@@ -231,23 +235,25 @@ def _start_fork_server() -> None:
 # ------------------------------------------------------------------------------------ in the worker
 
 
-def _serve(orders: Connection, pipe: Connection, work: Callable[[Any], Any]) -> None:
+def _serve(orders: Connection, results: socket.socket, work: Callable[[Any], Any]) -> None:
     """Work until the parent has no more tasks or is no more."""
     os.setpgid(0, 0)  # signals for the parent's group are not meant for it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # there is a process a core already
-    _send(pipe, None)
+    outbox = Outbox(results)
+    outbox.send(None)
     while True:
         try:
-            task = orders.recv()
+            task, released = orders.recv()
         except EOFError:
             return
+        outbox.reclaim(released)
         try:
             result = work(task)
         except Exception:  # told where the run is told of everything
             result = _Broken(traceback.format_exc())
-        _send(pipe, result)
+        outbox.send(result)
 
 
 def _leave_with_parent() -> None:
@@ -256,53 +262,3 @@ def _leave_with_parent() -> None:
     assert parent is not None
     connection.wait([parent.sentinel])
     os._exit(1)
-
-
-# ------------------------------------------------------------------------------------ results
-
-
-class _Pickler(pickle.Pickler):
-    """Takes tensors for arrays, whose bytes pickle leaves where they are."""
-
-    def reducer_override(self, value: Any) -> Any:
-        return (torch.from_numpy, (value.contiguous().numpy(),)) if isinstance(value, Tensor) else NotImplemented
-
-
-_SIZE = struct.Struct("<Q")
-
-
-def _send(pipe: Connection, result: Any) -> None:
-    """Write a result to a file in memory (count and sizes of the parts, the pickle, its buffers) and pass that on."""
-    buffers: list[pickle.PickleBuffer] = []
-    head = BytesIO()
-    _Pickler(head, protocol=5, buffer_callback=buffers.append).dump(result)
-    parts = [head.getbuffer(), *(buffer.raw() for buffer in buffers)]
-    with _memory_file() as file:
-        for number in (len(parts), *(part.nbytes for part in parts)):
-            file.write(_SIZE.pack(number))
-        for part in parts:
-            file.write(part)
-        file.flush()
-        send_handle(pipe, file.fileno(), None)
-
-
-def _memory_file() -> Any:
-    # Outside Linux an unnamed file on disk does the same.
-    return open(os.memfd_create("result"), "wb") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()  # noqa: PTH123
-
-
-def _receive(pipe: Connection) -> Any:
-    """The result that `_send` passed on; its tensors lie in the file's pages."""
-    descriptor = recv_handle(pipe)
-    try:
-        content = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY))
-    finally:
-        os.close(descriptor)
-    (count,) = _SIZE.unpack_from(content)
-    start = _SIZE.size * (count + 1)
-    parts = []
-    for place in range(count):
-        (size,) = _SIZE.unpack_from(content, _SIZE.size * (place + 1))
-        parts.append(content[start : start + size])
-        start += size
-    return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301 - from our own process
