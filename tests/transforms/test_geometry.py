@@ -34,15 +34,21 @@ RNG = np.random.default_rng(0)
 def coordinates(height: int, width: int) -> Tensor:
     """A clip of one view and one frame whose pixels are their own place, so that a crop shows its box.
 
-    int64 instead of uint8: slices do not mind, and places go beyond 255.
+    Places go beyond 255: their high bits share the third channel.
     """
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([x, y, torch.zeros_like(x)], dim=-1)[None, None]
+    return torch.stack([x % 256, y % 256, x // 256 * 16 + y // 256], dim=-1)[None, None].to(torch.uint8)
 
 
 def boxes(crops: Tensor) -> list[list[int]]:
     """[left, top, right, bottom] of each view of crops from `coordinates`."""
-    return [[*view[0, 0, 0, :2].tolist(), *(view[0, -1, -1, :2] + 1).tolist()] for view in crops]
+
+    def place(pixel: Tensor) -> tuple[int, int]:
+        x, y, high = pixel.tolist()
+        return x + high // 16 * 256, y + high % 16 * 256
+
+    corners = ((place(view[0, 0, 0]), place(view[0, -1, -1])) for view in crops)
+    return [[left, top, right + 1, bottom + 1] for (left, top), (right, bottom) in corners]
 
 
 def hw(text: str) -> tuple[int, int]:

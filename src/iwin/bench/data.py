@@ -31,7 +31,7 @@ from iwin.bench.pipelines import (
     samples,
 )
 from iwin.data.batches import ShardBatches
-from iwin.data.datasets import VideoDataset
+from iwin.data.datasets import Item, VideoDataset, collate
 from iwin.data.loader import BatchLoader
 
 Say = Callable[[str], None]
@@ -247,13 +247,18 @@ def _measure_stages(kind: Kind, reader: Reader, pattern: Pattern, result: Result
         found = finished(kind.paths[0], 0, pattern=pattern, scaling=reader.scaling)
     result.difference = (normalised(found) - normalised(right)).abs().mean().item()
     watch = Stopwatch()
-    views = []
+    passed: list[Tensor] = []  # where the clips of a batch lie until they are collated, in memory that is kept
     for number in range(clips):
-        views.append(read(kind.paths[number % len(kind.paths)], number, watch))
-        if len(views) == batch or number == clips - 1:
-            with watch("collate"):
-                torch.stack(views)
-            views = []
+        views = read(kind.paths[number % len(kind.paths)], number, watch)
+        place = number % batch
+        if len(passed) == place:
+            passed.append(torch.zeros_like(views))
+        with watch("collate"):
+            passed[place].copy_(views)
+            if place == batch - 1 or number == clips - 1:
+                torch.stack(passed[: place + 1]) if reader.scaling is None else collate(
+                    [Item(clip, (0,), number) for clip in passed[: place + 1]]
+                )
     result.stages = {stage: 1000 * seconds / clips for stage, seconds in watch.seconds.items()}
 
 

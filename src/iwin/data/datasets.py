@@ -15,6 +15,7 @@ from iwin.data.sampling import FrameSampler
 from iwin.errors import DataError, IwinError
 from iwin.transforms.device import Edit, carry_out, decide, split_steps
 from iwin.transforms.geometry import Transform
+from iwin.transforms.memory import empty_clip
 from iwin.transforms.plan import Scaling, plan_clip
 
 
@@ -189,7 +190,7 @@ def collate(items: Sequence[Item], *, num_classes: int | None = None, pin_memory
             "end the pipeline with a crop, or set videos_per_gpu=1"
         )
     shape = (len(items), *(shapes.pop() if shapes else (1, 1, 1, 1, 3)))
-    views = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+    views = torch.empty(shape, dtype=torch.uint8, pin_memory=True) if pin_memory else empty_clip(*shape)
     if items:
         torch.stack([item.views for item in items], out=views)
     if num_classes is None:

@@ -12,6 +12,7 @@ from iwin.data.annotations import FrameFolder
 from iwin.data.sources import files_below, is_url, join, open_bytes
 from iwin.errors import DataError, VideoError
 from iwin.transforms.geometry import Box, Size
+from iwin.transforms.memory import empty_clip
 from iwin.transforms.plan import FrameSteps
 
 ASSUMED_FPS = 25.0
@@ -54,7 +55,7 @@ class FrameFolderReader:
         if size is not None:
             raise VideoError(f"{self._path}: only PyAV scales while it decodes; set scaling='exact'")
         top, left, height, width = box or (0, 0, *self.size)
-        frames_THWC = torch.empty((len(numbers), *(steps.size if steps else (height, width)), 3), dtype=torch.uint8)
+        frames_THWC = empty_clip(len(numbers), *(steps.size if steps else (height, width)), 3)
         pixels = frames_THWC.numpy()
         for row, number in enumerate(numbers):
             with self._open(number) as picture:

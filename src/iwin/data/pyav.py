@@ -29,6 +29,7 @@ from iwin.data.packet_table import Entry, read_table
 from iwin.data.pictures import Orientation, PictureConverter, Pixels
 from iwin.errors import VideoError
 from iwin.transforms.geometry import Box, Size
+from iwin.transforms.memory import empty_clip
 from iwin.transforms.plan import FrameSteps
 
 _Packet: TypeAlias = "av.Packet[av.VideoStream]"
@@ -172,7 +173,7 @@ class PyAVReader:
         early = steps if 3 * height * width * len(numbers) > _MUCH else None
         if early is not None:
             height, width = early.size
-        frames_THWC = torch.empty((len(numbers), height, width, 3), dtype=torch.uint8)
+        frames_THWC = empty_clip(len(numbers), height, width, 3)
         pixels = frames_THWC.numpy()
         rows: dict[int, list[int]] = {}
         for row, number in enumerate(numbers):

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iwin.errors import DataError
+from iwin.transforms.memory import empty_clip
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -247,6 +248,12 @@ class RandomCrop:
         return crop(clip, self.box(clip.shape[2], clip.shape[3], rng))
 
 
+def _joined(clips: list[Tensor]) -> Tensor:
+    """The views of all clips (V, T, H, W, 3), which are of one shape, copied into one clip."""
+    count, *shape = clips[0].shape
+    return torch.cat(clips, out=empty_clip(len(clips) * count, *shape))
+
+
 @dataclass(frozen=True)
 class ThreeCrop:
     """Three boxes along the long side, each a view of its own.
@@ -270,7 +277,7 @@ class ThreeCrop:
             )
         # Twice the middle's offset, as in the original: where the margin is odd, the last row or column is not seen.
         y, x = margin_y // 2, margin_x // 2
-        return torch.cat([crop(clip, Box(step * y, step * x, *self.size)) for step in (0, 2, 1)])
+        return _joined([crop(clip, Box(step * y, step * x, *self.size)) for step in (0, 2, 1)])
 
 
 _GRID = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3))
@@ -303,7 +310,7 @@ class TenCrop:
         """Copy the boxes of V views into 10 V views."""
         places = _grid_places(*_margins(clip.shape[2], clip.shape[3], self.size), 5)
         boxes = [crop(clip, Box(*place, *self.size)) for place in places]
-        return torch.cat([views for box in boxes for views in (box, box.flip(-2))])
+        return _joined([views for box in boxes for views in (box, box.flip(-2))])
 
 
 @dataclass(frozen=True, kw_only=True)
