@@ -106,6 +106,20 @@ def test_classes_without_videos_are_a_reason(folder: Path) -> None:
     assert "1 video with a label outside the classes, such as train: train/b/0.mp4 (label 2)" in result.out
 
 
+def test_shards_are_checked_by_their_index(folder: Path) -> None:
+    BAD["undecodable"](folder / "clips" / "train" / "a" / "bad.mp4")
+    assert iwin("data", "shard", "clips/train", "--out", "packed", *PROCESSES, cwd=folder).status == 0
+    result = check("packed", cwd=folder)
+    assert result.status == 1
+    assert "packed/shard-000000.tar/" in result.err
+    assert "1 of 4 videos (25.0%) are unfit" in result.out
+    result = check("packed/index.json", "--clean", "clean.txt", cwd=folder)
+    assert result.err == (
+        "iwin: --clean clean.txt: a list cannot name videos in shards; check the files that these were made of\n"
+    )
+    assert not (folder / "clean.txt").exists()
+
+
 def test_labels_beyond_the_class_names_are_told(folder: Path) -> None:
     (folder / "clips" / "train.txt").write_text("train/a/0.mp4 0\ntrain/b/0.mp4 2\n")
     (folder / "clips" / "classes.txt").write_text("a\nb\n")

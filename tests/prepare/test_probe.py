@@ -2,6 +2,7 @@
 
 import hashlib
 import tarfile
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,24 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, problem: str) -> Non
     assert str(found["reason"]).startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".avi", ".webm"])
-def test_downloads_that_broke_off_are_known_by_their_header(tmp_path: Path, suffix: str) -> None:
-    codec = "libvpx-vp9" if suffix == ".webm" else "mpeg4"
-    path = write_video(tmp_path / f"a{suffix}", numbered_frames(80), codec=codec, audio=suffix == ".mkv")
+@pytest.mark.parametrize(("suffix", "count"), [(".avi", 80), *product((".mkv", ".webm", ".flv", ".mov"), (20, 80))])
+def test_downloads_that_broke_off_are_known_by_their_header(tmp_path: Path, suffix: str, count: int) -> None:
+    codec = {".webm": "libvpx-vp9", ".flv": "flv1"}.get(suffix, "mpeg4")
+    moov_first = {"movflags": "faststart"} if suffix == ".mov" else None
+    path = write_video(
+        tmp_path / f"a{suffix}",
+        numbered_frames(count),
+        codec=codec,
+        audio=suffix == ".mkv",
+        container_options=moov_first,
+    )
     assert "problem" not in look(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     assert look(path)["problem"] == "cut off"
+
+
+def test_an_avi_file_whose_picture_starts_behind_the_sound_is_whole(tmp_path: Path) -> None:
+    assert "problem" not in look(write_video(tmp_path / "a.avi", numbered_frames(12), codec="mpeg4", audio=True))
 
 
 def test_a_song_is_no_video(tmp_path: Path) -> None:

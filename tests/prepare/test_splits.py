@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from iwin.data.annotations import FrameFolder
+from iwin.data.annotations import FrameFolder, ShardMember
 from iwin.errors import DataError
+from iwin.prepare.shards import plan_shards, write_shards
 from iwin.prepare.splits import Split, read_splits, write_split
+from tests.prepare.files import write_clip
 
 
 def touch(*paths: Path) -> None:
@@ -61,6 +63,32 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
     (split,) = read_splits([tmp_path / "clips"])
     assert split.name == "clips"
     assert split.annotations.classes == ("rest", "test")
+
+
+def test_tables_and_shards_are_read(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        write_clip(tmp_path / "clips" / name / "fall" / "0.mp4")
+    rows = "file_name,label\ntrain/fall/0.mp4,fall\nval/fall/0.mp4,fall\n"
+    (tmp_path / "clips" / "metadata.csv").write_text(rows)
+    (table,) = read_splits([tmp_path / "clips" / "metadata.csv"])
+    assert (table.name, len(table.samples), table.annotations.classes) == ("clips", 2, ("fall",))
+    (tmp_path / "clips" / "val").rename(tmp_path / "clips" / "validation")
+    (tmp_path / "clips" / "metadata.csv").write_text(rows.replace("val/", "validation/"))
+    train, val = read_splits([tmp_path / "clips"])
+    assert [train.name, val.name] == ["train", "val"]
+    assert [sample.labels for sample in (*train.samples, *val.samples)] == [(0,), (0,)]
+    for split in (train, val):
+        plan = plan_shards(split, tmp_path / "packed" / split.name, max_size=10**9, max_count=10, seed=None)
+        assert all(list(write_shards(plan, tmp_path / "packed" / split.name, processes=1, time_limit=60)))
+    (packed,) = read_splits([tmp_path / "packed" / "train" / "index.json"])
+    assert (packed.name, len(packed.samples), packed.annotations.classes) == ("train", 1, ("fall",))
+    assert isinstance(packed.samples[0].stored, ShardMember)
+    assert [found.name for found in read_splits([tmp_path / "packed"])] == ["train", "val"]
+
+
+def test_addresses_are_refused() -> None:
+    with pytest.raises(DataError, match="s3://bucket/train: is an address"):
+        read_splits(["s3://bucket/train"])
 
 
 def test_names_have_to_differ(tmp_path: Path) -> None:

@@ -7,15 +7,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from iwin.config import schema
-from iwin.data.annotations import Annotations, FrameList, read_class_folders, read_list, split_folder
+from iwin.data.annotations import Annotations, FrameList, split_folder
 from iwin.data.bad_videos import BadVideos
 from iwin.data.batches import EpochBatches, ShardBatches
 from iwin.data.datasets import VideoDataset
 from iwin.data.decode import choose_decoder
+from iwin.data.layouts import read_annotation_file, read_annotation_folder
 from iwin.data.loader import BatchLoader
 from iwin.data.sampling import FrameSampler
-from iwin.data.shards import is_shards, read_shards
-from iwin.data.video_folder import METADATA, Table, find_table, read_video_folder
 from iwin.errors import ConfigError, DataError
 from iwin.transforms import augment, colour, geometry
 from iwin.transforms.normalize import normalize
@@ -39,23 +38,13 @@ def build_annotations(split: schema.SplitSettings, *, name: str, classes: Sequen
 
 
 def _read_annotations(split: schema.SplitSettings, classes: Sequence[str] | None) -> Annotations:
-    multi_label = split.multi_class
-    if split.frames and split.ann_file is not None:
-        start = 1 if split.start_index is None else split.start_index
-        frames = FrameList(split.filename_template, start, split.with_offset)
-        return read_list(split.ann_file, root=split.root, multi_label=multi_label, frames=frames)
-    if split.ann_file is not None and split.ann_file.endswith(METADATA):
-        return read_video_folder(Table(split.ann_file), classes=classes, multi_label=multi_label)
-    if split.ann_file is not None and not is_shards(split.ann_file):
-        return read_list(split.ann_file, root=split.root, multi_label=multi_label)
-    place = split.ann_file or split_folder(split.root)
-    shards = read_shards(place, classes=classes, multi_label=multi_label)
-    if shards is not None:
-        return shards
-    table = find_table(place)
-    if table is not None:
-        return read_video_folder(table, classes=classes, multi_label=multi_label)
-    return read_class_folders(place, classes=classes)
+    if split.ann_file is None:
+        return read_annotation_folder(split_folder(split.root), classes=classes, multi_label=split.multi_class)
+    start = 1 if split.start_index is None else split.start_index
+    frames = FrameList(split.filename_template, start, split.with_offset) if split.frames else None
+    return read_annotation_file(
+        split.ann_file, root=split.root, frames=frames, classes=classes, multi_label=split.multi_class
+    )
 
 
 TRANSFORMS: dict[type[schema.Settings], Callable[..., geometry.Transform]] = {

@@ -33,6 +33,9 @@ class Rules:
             the recording; "none" for no rule; None recognises the known ones.
         num_classes: of the model; None asks for no more than the lists do.
         allow_empty_classes: whether a class may have no video to train on.
+
+    Raises:
+        DataError: `groups` is no regular expression.
     """
 
     min_frames: int = 1
@@ -40,6 +43,14 @@ class Rules:
     groups: str | None = None
     num_classes: int | None = None
     allow_empty_classes: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.groups or "")
+        except re.error as error:
+            raise DataError(
+                f"--group-regex {self.groups}: is no regular expression ({error}) and none of {', '.join(GROUP_RULES)}"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -208,14 +219,7 @@ def _group_rule(splits: Sequence[Split], asked: str | None) -> str | None:
     if asked == "none":
         return None
     if asked is not None:
-        rule = GROUP_RULES.get(asked, asked)
-        try:
-            re.compile(rule)
-        except re.error as error:
-            raise DataError(
-                f"--group-regex {asked}: is no regular expression ({error}) and none of {', '.join(GROUP_RULES)}"
-            ) from None
-        return rule
+        return GROUP_RULES.get(asked, asked)
     names = [_stem(sample.path) for split in splits for sample in split.samples]
     for rule in GROUP_RULES.values():
         if sum(re.search(rule, name) is not None for name in names) >= _RECOGNISED * len(names):

@@ -32,9 +32,11 @@ Depth = Literal["open", "places", "all"]
 """What is decoded of a file: its first picture; its first, middle and last frame too; or every frame."""
 
 _CUT_FRAMES = 0.02
-"""Share of the frames that may be lacking: AVI counts frames that were dropped when it was recorded."""
+_CUT_FRAMES_OF_AVI = 2
+"""Share of the frames that may be lacking, and number of them in AVI files: these count frames that were dropped when
+they were recorded, and those that the picture starts behind the sound."""
 
-_CUT_SECONDS = 1.0
+_CUT_SECONDS = 0.3
 _CUT_DURATION = 0.1
 """Seconds, and share of the duration, that a file may end before its header says: headers round and guess."""
 
@@ -189,7 +191,8 @@ def _read_streams(sample: Sample) -> tuple[dict[str, Any], str | None]:
                     keyframes += packet.is_keyframe
         announced = (container.duration or 0) / av.time_base
         lack = None
-        if video.frames - packets > _CUT_FRAMES * video.frames:
+        slack = _CUT_FRAMES_OF_AVI if container.format.name == "avi" else 0
+        if video.frames - packets > max(slack, _CUT_FRAMES * video.frames):
             lack = f"announces {video.frames} frames and holds {packets}"
         elif announced - end > max(_CUT_SECONDS, _CUT_DURATION * announced):
             lack = f"announces {announced:.1f} seconds and ends after {end:.1f}"

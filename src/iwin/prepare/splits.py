@@ -1,10 +1,13 @@
-"""The splits of a data set that a command is given: lists, class folders, or a folder with train/ and val/ in it."""
+"""The splits of a data set that a command is given: a list, table, index or folder each, or a folder of them all."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iwin.data.annotations import Annotations, FrameFolder, FrameList, Sample, read_class_folders, read_list
+from iwin.data.annotations import SPLIT_NAMES, Annotations, FrameFolder, FrameList, Sample
+from iwin.data.layouts import is_table, read_annotation_file, read_annotation_folder
+from iwin.data.shards import is_shards
+from iwin.data.sources import is_url
 from iwin.errors import DataError
 from iwin.prepare.formats.writing import Entry, write_list, write_names
 
@@ -19,7 +22,7 @@ class Split:
     """A part of a data set.
 
     Attributes:
-        name: such as "train"; of a list the file's name without its suffix.
+        name: such as "train"; of a list the file's name without its suffix, of a table or an index its folder's name.
         annotations: the labelled videos.
         root: the folder that the list's paths are relative to.
     """
@@ -51,8 +54,9 @@ def read_splits(
     """The splits that paths stand for.
 
     Args:
-        sources: list files (.txt, .csv); folders of class folders; folders with train/, val/ or test/ of class folders
-            in them, whose classes are the training folders'; folders with the lists train.txt, val.txt or test.txt.
+        sources: list files (.txt, .csv), metadata tables, shards by their index or tar files; folders of class folders,
+            of shards or with a metadata table; folders with such folders train/, val/ or test/ in them, whose classes
+            are the training folder's; folders with the lists train.txt, val.txt or test.txt.
         root: what the paths in lists are relative to; None stands for each list's own folder.
         multi_label: whether the lines of lists can end in several labels.
         frame_folders: whether lists name folders of pictures, in lines of `path frames label`.
@@ -61,19 +65,23 @@ def read_splits(
         DataError: if one cannot be read, or two of them have the same name.
     """
     splits: list[Split] = []
-    for source in map(Path, sources):
-        if source.suffix in LIST_SUFFIXES and not source.is_dir():
-            base = source.parent if root is None else Path(root)
+    for place in map(str, sources):
+        if is_url(place):
+            raise DataError(f"{place}: is an address; training and testing read it as it is, this works on local files")
+        source = Path(place)
+        is_whole = is_table(place) or is_shards(place)  # it tells itself where its videos are
+        if (is_whole or source.suffix in LIST_SUFFIXES) and not source.is_dir():
+            base = source.parent if root is None or is_whole else Path(root)
             frames = FrameList() if frame_folders else None
-            annotations = read_list(source, root=base, multi_label=multi_label, frames=frames)
-            splits.append(Split(source.stem, annotations, base))
+            annotations = read_annotation_file(source, root=base, multi_label=multi_label, frames=frames)
+            splits.append(Split(source.absolute().parent.name if is_whole else source.stem, annotations, base))
         elif root is not None:
             raise DataError(f"--root {root}: has no effect on the folder {source}; it is for list files")
         elif (source / "train.txt").is_file():
             lists = [path for name in SPLITS if (path := source / f"{name}.txt").is_file()]
             splits += read_splits(lists, multi_label=multi_label, frame_folders=frame_folders)
         else:
-            splits += _read_folder(source)
+            splits += _read_folder(source, multi_label=multi_label)
     names = [split.name for split in splits]
     for name in names:
         if names.count(name) > 1:
@@ -81,15 +89,16 @@ def read_splits(
     return splits
 
 
-def _read_folder(folder: Path) -> list[Split]:
+def _read_folder(folder: Path, *, multi_label: bool) -> list[Split]:
     inside = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
-    names = [name for name in SPLITS if name in inside]
-    if not ("train" in names or (names and inside == set(names))):  # a class may be called "test"
-        return [Split(folder.resolve().name, read_class_folders(folder), folder)]
+    found = {name: own for name, names in zip(SPLITS, SPLIT_NAMES, strict=True) for own in names if own in inside}
+    if not ("train" in inside or (found and inside == set(found.values()))):  # a class may be called "test"
+        return [Split(folder.resolve().name, read_annotation_folder(folder, multi_label=multi_label), folder)]
     splits: list[Split] = []
-    for name in names:
+    for name, own in found.items():
         classes = splits[0].annotations.classes if splits else None
-        splits.append(Split(name, read_class_folders(folder / name, classes=classes), folder))
+        annotations = read_annotation_folder(folder / own, classes=classes, multi_label=multi_label)
+        splits.append(Split(name, annotations, folder))
     return splits
 
 

@@ -67,6 +67,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and the clean list, print the tables; exit status 1 if training should not start."""
+    from iwin.data.annotations import ShardMember
     from iwin.prepare.audit import Rules, audit
     from iwin.prepare.report import REPORT_SUFFIXES, report_of, write_clean_lists, write_report
     from iwin.prepare.scan import scan
@@ -85,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
     )
     splits = read_sources(args)
     samples = unique_samples(splits)
+    if args.clean and any(isinstance(sample.stored, ShardMember) for sample in samples):
+        raise ConfigError(
+            f"--clean {args.clean}: a list cannot name videos in shards; check the files that these were made of"
+        )
     looking = scan(
         samples,
         depth="all" if args.every_frame else "places",

@@ -27,7 +27,8 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="a list (.txt, .csv), a folder of class folders, or a folder with train/ and val/ of them or train.txt",
+        help="a list (.txt, .csv), a metadata table, an index of shards, a folder of class folders, or a folder "
+        "with train/ and val/ in it",
     )
     parser.add_argument("--root", metavar="DIR", help="what a list's paths are relative to (default: its folder)")
     parser.add_argument("--multi-label", action="store_true", help="a list's lines can end in several labels")
