@@ -1,6 +1,6 @@
 """Speed of the 4x3 test protocol: the views of many videos in full chunks, against loops that feed one video at a time.
 
-    python benchmarks/multi_view_test.py --videos DIR --out benchmarks/results/multi_view_test_cpu.json
+    python benchmarks/multi_view_test.py --size 340x256 --count 12 --out benchmarks/results/multi_view_test_cpu.json
 
 All variants score the same videos with the same weights, and their scores must agree before their times mean anything:
 
@@ -18,6 +18,7 @@ import json
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -29,6 +30,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from iwin.bench.footage import make_footage
 from iwin.build import build_accelerator, build_annotations, build_evaluation, build_model
 from iwin.config import load_run_config
 from iwin.config.schema import RunConfig, SplitSettings
@@ -90,21 +92,35 @@ def measure(ways: dict[str, Callable[[], Scores]], *, rounds: int) -> tuple[dict
     return seconds, apart
 
 
+def make_videos(folder: Path, size: str, count: int) -> Path:
+    """A folder of class folders of videos of 10 s."""
+    width, height = map(int, size.split("x"))
+    for seed in range(count):
+        path = folder / f"class_{seed % 2}" / f"{seed}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        make_footage(path, height=height, width=width, seed=seed)
+    return folder
+
+
 def main() -> None:
     """Measure, print and optionally store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, required=True, help="folder of class folders")
+    parser.add_argument("--videos", type=Path, help="folder of class folders (default: some made for this)")
+    parser.add_argument("--size", default="340x256", help="WIDTHxHEIGHT of those that are made")
+    parser.add_argument("--count", type=int, default=12, help="how many are made")
     parser.add_argument("--config", default="iwin_nano_16x4x112_folders")
     parser.add_argument("--max-views", type=int, default=4, help="views at once, of one video or of several")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     args = parser.parse_args()
-    options = [f"data.test.data_prefix={args.videos}", f"model.test_cfg.max_testing_views={args.max_views}"]
-    config, _ = load_run_config(args.config, options)
-    assert config.data.test is not None
-    ways = variants(config, config.data.test, cpu=args.cpu)
-    seconds, apart = measure(ways, rounds=args.rounds)
+    with tempfile.TemporaryDirectory() as made:
+        videos = args.videos or make_videos(Path(made), args.size, args.count)
+        options = [f"data.test.data_prefix={videos}", f"model.test_cfg.max_testing_views={args.max_views}"]
+        config, _ = load_run_config(args.config, options)
+        assert config.data.test is not None
+        ways = variants(config, config.data.test, cpu=args.cpu)
+        seconds, apart = measure(ways, rounds=args.rounds)
     if apart > 1e-4:
         sys.exit(f"the scores differ by {apart:.2g}: the times would mean nothing")
     ratios = {

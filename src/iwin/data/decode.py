@@ -238,8 +238,10 @@ def _check_file(file: Path, name: str) -> None:
     # FFmpeg would take other things than files: devices, pipes that never end.
     if file.is_dir():
         raise VideoError(f"{name}: a folder, not a video file; give the path of a file")
-    if not file.is_file():
+    if not file.exists():
         raise VideoError(f"{name}: no such file; check the path and the folder it is relative to")
+    if not file.is_file():
+        raise VideoError(f"{name}: a pipe or a device, not a video file; give the path of a file")
     if file.stat().st_size == 0:
         raise VideoError(f"{name}: the file is empty; download it again or take it off the list")
 

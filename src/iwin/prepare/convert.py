@@ -152,6 +152,7 @@ def convert(
             else:
                 waiting.append((task, made_of))
         jobs = [task for task, _ in waiting]
+        _clear_away(task.target for task in jobs)
         for index, result in run_all(partial(_attempt, make), jobs, processes=processes, time_limit=time_limit):
             task, made_of = waiting[index]
             if isinstance(result, VideoError):
@@ -167,18 +168,21 @@ def convert(
 
 def _attempt(make: Callable[[Task], Facts], task: Task) -> Facts | IwinError:
     """The facts, or the error that was raised: one of the video, or one that all tasks would meet."""
-    _clear_away(task.target)
     try:
         return make(task)
     except IwinError as error:
         return error
 
 
-def _clear_away(target: Path) -> None:
-    """Remove what a process that was killed in the middle of this task has left."""
-    if target.parent.is_dir():
-        for left in target.parent.iterdir():
-            if re.fullmatch(rf"\.{re.escape(target.name)}\.\d+\.tmp", left.name):
+def _clear_away(targets: Iterable[Path]) -> None:
+    """Remove what processes that were killed in the middle of these tasks have left; lists each folder once."""
+    names: dict[Path, set[str]] = {}
+    for target in targets:
+        names.setdefault(target.parent, set()).add(target.name)
+    for folder in filter(Path.is_dir, names):
+        for left in folder.iterdir():
+            temporary = re.fullmatch(r"\.(.+)\.\d+\.tmp", left.name)
+            if temporary and temporary[1] in names[folder]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

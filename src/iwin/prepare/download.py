@@ -148,11 +148,11 @@ def _continue(url: str, part: Path, state: Path, progress: Progress | None) -> N
         if start != done and start != 0:
             raise DownloadError(f"{url}: the server sent bytes from {start} on, and {done} were asked for")
         size = remote.size if remote.size is None or response.status != 206 else _whole_size(response)
-        save_json(state, {"url": url, "size": size, "tag": remote.tag})
         done = start
         with part.open("r+b" if part.exists() else "wb") as file:
             file.seek(start)
-            file.truncate()
+            file.truncate()  # before the new file's mark is kept: bytes of an old one must not pass for its
+            save_json(state, {"url": url, "size": size, "tag": remote.tag})
             for block in _blocks(response):
                 file.write(block)
                 done += len(block)

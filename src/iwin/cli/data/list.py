@@ -116,6 +116,7 @@ def choice_of(args: argparse.Namespace) -> "Choice":
         segments=args.segments,
         path_column=args.path_column,
         label_column=args.label_column,
+        named=args.classes is not None,
     )
 
 

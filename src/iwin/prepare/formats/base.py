@@ -18,6 +18,7 @@ class Choice:
         segments: annotated parts of videos instead of whole videos.
         path_column: the column of a table that names the videos; None finds it.
         label_column: the column of a table that holds the labels; None finds it.
+        named: whether the names of all classes are known from elsewhere.
     """
 
     fold: int = 1
@@ -25,6 +26,7 @@ class Choice:
     segments: bool = False
     path_column: str | None = None
     label_column: str | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def _is_json(path: Path) -> bool:
     return path.suffix.lower() == ".json" and _JSON.match("\n".join(head(path))[:4096]) is not None
 
 
-def _read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:  # noqa: ARG001
+def _read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:
     reading = Reading({})
     for path in files:
         named = split_of(path)
@@ -61,7 +61,7 @@ def _read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:  # 
             row = Row(ways if label else ways[1:], (label,) if label else ())
             reading.add(split_named(split) or named or UNDIVIDED, row)
     count = len({row.labels for rows in reading.splits.values() for row in rows if row.labels})
-    if count not in (400, 600, 700):
+    if not choice.named and count not in (400, 600, 700):
         reading.notes.append(
             f"{count} classes are annotated here, while Kinetics has 400, 600 or 700: give the names of all of them "
             "with --classes, so that the numbers are the published ones"
