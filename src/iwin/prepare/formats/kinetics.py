@@ -47,7 +47,7 @@ def _is_json(path: Path) -> bool:
     return path.suffix.lower() == ".json" and _JSON.match("\n".join(head(path))[:4096]) is not None
 
 
-def _read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:
+def _read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:  # noqa: ARG001
     reading = Reading({})
     for path in files:
         named = split_of(path)
