@@ -83,7 +83,7 @@ def test_a_process_that_hangs_is_replaced_and_its_task_is_lost(trouble: str) -> 
     with workers(2, time_limit=0.3) as pool:
         *good, lost = results(pool, [1, 2, 3, trouble])
     assert good == [1, 2, 3]
-    assert lost == Lost("nothing came of decoding it for 0.3 seconds")
+    assert lost == Lost("hang", "nothing came for 0.3 seconds, so the process at it was killed")
 
 
 def test_a_task_has_a_second_try(tmp_path: Path) -> None:

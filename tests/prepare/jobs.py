@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from iwin.prepare.pool import report_progress
+from iwin.data.workers import report_progress
 
 
 def behave(item: str) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from iwin.prepare.pool import Failure, run_all
+from iwin.data.workers import Lost
+from iwin.prepare.pool import run_all
 from tests.prepare.jobs import behave
 
 
-def outcomes(items: list[str], *, processes: int = 2, time_limit: float = 60) -> list[str | Failure]:
+def outcomes(items: list[str], *, processes: int = 2, time_limit: float = 60) -> list[str | Lost]:
     results = dict(run_all(behave, items, processes=processes, time_limit=time_limit))
     assert sorted(results) == list(range(len(items)))
     return [results[index] for index in range(len(items))]
@@ -30,7 +31,7 @@ def test_there_may_be_nothing_to_do() -> None:
 
 def test_a_crash_costs_its_own_item_only() -> None:
     first, crashed, *others = outcomes(["a", "crash", "b", "c", "d"])
-    assert isinstance(crashed, Failure)
+    assert isinstance(crashed, Lost)
     assert (crashed.kind, "SIGSEGV" in crashed.reason) == ("crash", True)
     assert [first, *others] == ["A", "B", "C", "D"]
 
@@ -38,11 +39,11 @@ def test_a_crash_costs_its_own_item_only() -> None:
 def test_hung_and_stopped_processes_are_killed_and_the_others_go_on(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     hung, a, stopped, b, raised = outcomes([str(tmp_path / "pipe"), "a", "stop", "b", "raise"], time_limit=0.5)
-    assert isinstance(hung, Failure)
-    assert isinstance(stopped, Failure)
+    assert isinstance(hung, Lost)
+    assert isinstance(stopped, Lost)
     assert hung.kind == stopped.kind == "hang"
     assert (a, b) == ("A", "B")
-    assert raised == Failure("error", "RuntimeError: no such luck")
+    assert raised == Lost("error", "RuntimeError: no such luck")
 
 
 def test_progress_puts_the_time_limit_off() -> None:

@@ -6,8 +6,9 @@
             ...
 
 A decoder that meets a damaged file can wait for ever or take its process with it. PyTorch's own loader ends the run
-when that happens. Here a process that died, or spent its time limit on one task, is replaced. The task is tried once
-more, since the process may have been stopped or ended for reasons of the machine; after that its result is `Lost`.
+when that happens. Here a process that died, or of which nothing came within the time limit, is replaced. The task may
+be tried once more, since the process may have been stopped or ended for reasons of the machine; after that its result
+is `Lost`.
 
 Results come by way of `iwin.data.passing`: no worker waits to be read from, and its death takes nothing away that it
 has sent.
@@ -28,7 +29,7 @@ from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import torch
 
@@ -36,9 +37,6 @@ from iwin.data.passing import Inbox, Outbox
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-TRIES = 2
-"""Processes that may be lost to a task."""
 
 AT_HAND = 3
 """Tasks that a process has at most; the others wait here, since a full pipe would block."""
@@ -56,13 +54,21 @@ _PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class Lost:
-    """What stands for the result of a task that cost its processes.
+    """What stands for the result of a task that has none.
 
     Attributes:
-        reason: what happened to the last of them, as a sentence without its end.
+        kind: "hang" if its process was killed after the time limit, "crash" if that died by itself; "error" where
+            errors are caught in the process.
+        reason: what happened, as the end of a sentence.
     """
 
+    kind: Literal["hang", "crash", "error"]
     reason: str
+
+
+@dataclass(frozen=True)
+class _Alive:
+    """The process has started, or is making progress."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,12 @@ class Workers(Generic[Task, Result]):
     Args:
         work: the function; it and the tasks are pickled. Tensors in its results cost no pickling.
         count: number of processes.
-        time_limit: seconds that a task may take.
+        time_limit: seconds that may pass on a task without its result or a `report_progress`.
+        tries: processes that may be lost to a task.
     """
 
-    def __init__(self, work: Callable[[Task], Result], *, count: int, time_limit: float) -> None:
-        self._work, self._time_limit = work, time_limit
+    def __init__(self, work: Callable[[Task], Result], *, count: int, time_limit: float, tries: int = 2) -> None:
+        self._work, self._time_limit, self._tries = work, time_limit, tries
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["iwin.data.datasets"])
         _start_fork_server()
@@ -115,8 +122,8 @@ class Workers(Generic[Task, Result]):
             loss = worker.loss(self._time_limit)
             if loss is not None:
                 worker.tasks[0].losses += 1
-                if worker.tasks[0].losses == TRIES:
-                    done.append((worker.tasks.popleft().number, Lost(loss)))
+                if worker.tasks[0].losses == self._tries:
+                    done.append((worker.tasks.popleft().number, loss))
             if loss is not None or worker.done == LIFETIME:
                 self._replace(place)
         return done
@@ -177,9 +184,8 @@ class _Worker(Generic[Task]):
         try:
             while True:
                 result = self._inbox.receive()
-                self._since = time.monotonic()
-                if not self._ready:  # the first message says that it has started
-                    self._ready = True
+                self._ready, self._since = True, time.monotonic()
+                if isinstance(result, _Alive):
                     continue
                 if isinstance(result, _Broken):
                     raise RuntimeError(f"in a decoder process:\n{result.story}")
@@ -193,15 +199,15 @@ class _Worker(Generic[Task]):
         except (EOFError, ConnectionError):
             self._gone = True
 
-    def loss(self, time_limit: float) -> str | None:
-        """Why the process is lost, if it is and was at something."""
+    def loss(self, time_limit: float) -> Lost | None:
+        """How the process was lost, if it was, and was at something."""
         if not self.tasks:
             return None
         if self._gone:
             self.process.join(_PATIENCE)
-            return f"the process that decoded it died ({_ending(self.process.exitcode)})"
+            return Lost("crash", f"the process that worked on it died ({_ending(self.process.exitcode)})")
         if self._ready and time.monotonic() - self._since > time_limit:
-            return f"nothing came of decoding it for {time_limit:g} seconds"
+            return Lost("hang", f"nothing came for {time_limit:g} seconds, so the process at it was killed")
         return None
 
     def end(self) -> None:
@@ -234,6 +240,15 @@ def _start_fork_server() -> None:
 
 # ------------------------------------------------------------------------------------ in the worker
 
+_outbox: Outbox | None = None
+"""The way to the parent; None in a process that is no worker."""
+
+
+def report_progress() -> None:
+    """Called by the function that processes apply, between the steps of a long task: its time limit begins anew."""
+    if _outbox is not None:
+        _tell(_Alive())
+
 
 def _serve(orders: Connection, results: socket.socket, work: Callable[[Any], Any]) -> None:
     """Work until the parent has no more tasks or is no more."""
@@ -241,19 +256,28 @@ def _serve(orders: Connection, results: socket.socket, work: Callable[[Any], Any
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # there is a process a core already
-    outbox = Outbox(results)
-    outbox.send(None)
+    global _outbox
+    _outbox = Outbox(results)
+    _tell(_Alive())
     while True:
         try:
             task, released = orders.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
-        outbox.reclaim(released)
+        _outbox.reclaim(released)
         try:
             result = work(task)
         except Exception:  # told where the run is told of everything
             result = _Broken(traceback.format_exc())
-        outbox.send(result)
+        _tell(result)
+
+
+def _tell(message: Any) -> None:
+    assert _outbox is not None
+    try:
+        _outbox.send(message)
+    except ConnectionError:  # the parent is no more
+        os._exit(1)
 
 
 def _leave_with_parent() -> None:

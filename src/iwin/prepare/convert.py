@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from iwin.data.annotations import FrameFolder, Sample
+from iwin.data.workers import Lost
 from iwin.errors import DataError, IwinError, VideoError
 from iwin.prepare.journal import Journal
-from iwin.prepare.pool import Failure, run_all
+from iwin.prepare.pool import run_all
 from iwin.prepare.probe import VideoFacts
 from iwin.prepare.splits import Split, write_split
 
@@ -157,7 +158,7 @@ def convert(
             task, made_of = waiting[index]
             if isinstance(result, VideoError):
                 yield Outcome(task, reason=str(result))
-            elif isinstance(result, Failure):
+            elif isinstance(result, Lost):
                 yield Outcome(task, reason=f"{task.sample.path}: {result.reason}; take it off the list")
             elif isinstance(result, IwinError):
                 raise result

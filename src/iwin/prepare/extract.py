@@ -11,9 +11,9 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from iwin.data.decode import open_video
+from iwin.data.workers import report_progress
 from iwin.errors import DataError, IwinError
 from iwin.prepare.convert import Facts, Task
-from iwin.prepare.pool import report_progress
 
 _AT_ONCE = 16
 """Frames that are held in memory at once."""

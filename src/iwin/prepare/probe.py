@@ -13,8 +13,8 @@ from av.stream import Disposition
 from iwin.data.annotations import FrameFolder, Sample, ShardMember
 from iwin.data.decode import Video, open_sample
 from iwin.data.sources import is_url, open_bytes
+from iwin.data.workers import report_progress
 from iwin.errors import VideoError
-from iwin.prepare.pool import report_progress
 
 Problem = Literal["missing", "empty", "unreadable", "undecodable", "cut off", "hang", "crash"]
 """What can be wrong with a file:

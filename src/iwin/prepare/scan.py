@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from iwin.data.annotations import Sample
+from iwin.data.workers import Lost
 from iwin.prepare.journal import Journal
-from iwin.prepare.pool import Failure, run_all
+from iwin.prepare.pool import run_all
 from iwin.prepare.probe import Depth, Probe, Problem, VideoFacts, probe
 
 _DEPTHS: tuple[Depth, ...] = ("open", "places", "all")
@@ -64,8 +65,8 @@ def scan(
             yield facts
 
 
-def _add(facts: VideoFacts, found: dict[str, Any] | Failure) -> VideoFacts:
-    if not isinstance(found, Failure):
+def _add(facts: VideoFacts, found: dict[str, Any] | Lost) -> VideoFacts:
+    if not isinstance(found, Lost):
         return replace(facts, **found)
     problems: dict[str, Problem] = {"hang": "hang", "crash": "crash", "error": "undecodable"}
     return replace(facts, problem=problems[found.kind], reason=f"{facts.path}: {found.reason}; take it off the list")

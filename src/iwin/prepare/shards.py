@@ -36,9 +36,10 @@ import numpy as np
 
 from iwin.data.annotations import Sample
 from iwin.data.sources import is_url
+from iwin.data.workers import Lost, report_progress
 from iwin.errors import DataError, IwinError
 from iwin.files import save_json, write_atomically
-from iwin.prepare.pool import Failure, report_progress, run_all
+from iwin.prepare.pool import run_all
 from iwin.prepare.probe import VideoFacts
 from iwin.prepare.splits import Split
 
@@ -203,7 +204,7 @@ def write_shards(plan: Plan, out: Path, *, processes: int, time_limit: float) ->
     for place, result in run_all(_write_shard, waiting, processes=processes, time_limit=time_limit):
         if isinstance(result, IwinError):
             raise result
-        if isinstance(result, Failure):
+        if isinstance(result, Lost):
             raise DataError(f"{waiting[place].target}: {result.reason}")
         yield waiting[place]
     text = json.dumps(_index(plan), ensure_ascii=False)  # not indented: half the bytes

@@ -19,10 +19,10 @@ from av.video.reformatter import VideoReformatter
 
 from iwin.data.decode import open_video
 from iwin.data.pictures import Orientation
+from iwin.data.workers import report_progress
 from iwin.errors import VideoError
 from iwin.files import write_atomically
 from iwin.prepare.convert import Facts, Task
-from iwin.prepare.pool import report_progress
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 """x264's own, from quick to small."""
