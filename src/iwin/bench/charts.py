@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"iwin": "tab:blue", "reference": "tab:gray", "peer": "tab:orange"}
 
-AXES = {"frames": "frames", "pixels": "pixels of a frame", "batch": "clips at once"}
+AXES = {"frames": "frames", "pixels": "side of a frame, by its pixels", "batch": "clips at once"}
 
 
 def draw_charts(record: Mapping[str, Any], folder: Path, name: str) -> list[Path]:
@@ -78,7 +79,9 @@ def bars(values: Mapping[str, float], label: str, spreads: Mapping[str, Mapping[
 
 
 def growth(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
-    """Seconds and memory of a clip over frames, pixels and batch: a column an axis, a line a variant."""
+    """Seconds of a clip and memory over frames, pixels and batch: a column an axis, a line a variant."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     figure, axes = new_figure(4 * len(found), 6, len(found), 2)
     for column, (axis, points) in enumerate(found.items()):
         for row, (key, label) in enumerate((("seconds", "seconds a clip"), ("peak_bytes", "peak memory, MiB"))):
@@ -89,6 +92,11 @@ def growth(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
                 panel.plot([p[axis] for p in line], [p[key] / unit for p in line], marker="o", label=name)
             panel.set_xscale("log", base=2)
             panel.set_yscale("log")
+            values = sorted({point[axis] for point in points})
+            panel.set_xticks(values, [f"{isqrt(value) if axis == 'pixels' else value}" for value in values])
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            panel.yaxis.set_minor_formatter(NullFormatter())
             panel.set_xlabel(AXES[axis])
             panel.set_ylabel(label)
             panel.grid(alpha=0.3, which="both")
