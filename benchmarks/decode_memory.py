@@ -16,7 +16,7 @@ import torch
 
 from iwin.data.annotations import read_class_folders
 from iwin.data.batches import EpochBatches
-from iwin.data.datasets import VideoDataset
+from iwin.data.datasets import ClipReader, VideoDataset
 from iwin.data.loader import BatchLoader
 from iwin.data.sampling import FrameSampler
 from iwin.transforms.geometry import Compose, Flip, RandomResizedCrop, Resize
@@ -43,7 +43,7 @@ def decoder_process() -> int:
 def measure(folder: Path, *, decodes: int, every: int) -> list[dict[str, float]]:
     """Memory after every so many clips."""
     samples = read_class_folders(folder).samples
-    dataset = VideoDataset(samples, sampler=FrameSampler(clip_len=16, frame_interval=2), transform=STEPS)
+    dataset = VideoDataset(samples, ClipReader(FrameSampler(clip_len=16, frame_interval=2), STEPS))
     batches = EpochBatches(len(samples), batch_size=8)
     loader = BatchLoader(dataset, batches, training=True, num_workers=1)
     rows: list[dict[str, float]] = []

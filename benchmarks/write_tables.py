@@ -3,7 +3,7 @@
     python benchmarks/write_tables.py
 
 Every `<!-- record: NAME -->` … `<!-- end -->` there becomes the table of benchmarks/results/NAME.json, so that no
-figure in the document is typed by hand.
+figure in the document is typed by hand. Charts that it shows are drawn into docs/images.
 """
 
 import json
@@ -11,8 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from iwin.bench.charts import growth, save
+
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "performance.md"
+IMAGES = ROOT / "docs" / "images"
 RESULTS = ROOT / "benchmarks" / "results"
 
 COLUMNS = (
@@ -84,5 +87,15 @@ def mebibytes(size: int | None) -> str:
     return "" if size is None else f"{size / 2**20:,.0f} MiB"
 
 
+def draw(text: str) -> None:
+    """The charts of growth that the document shows, as docs/images/NAME.png."""
+    for name in re.findall(r"\(images/(\S+)\.png\)", text):
+        record = json.loads((RESULTS / f"{name}.json").read_text())
+        IMAGES.mkdir(exist_ok=True)
+        save(growth(record["growth"]), IMAGES / f"{name}.png")
+
+
 if __name__ == "__main__":
-    DOCUMENT.write_text(fill(DOCUMENT.read_text()))
+    document = fill(DOCUMENT.read_text())
+    DOCUMENT.write_text(document)
+    draw(document)

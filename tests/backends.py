@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from iwin.data.decode import Box, DecoderName, open_video
+from iwin.data.decode import Box, DecoderName, Framing, open_video
 
 LIBRARIES = ("avutil", "avcodec", "avformat", "avdevice", "avfilter", "swscale", "swresample")
 
@@ -29,7 +29,7 @@ def read_frames(
 ) -> tuple[int, bool, list[npt.NDArray[np.uint8]]]:
     """The number of frames, whether PyAV read them, and the frames of each order."""
     with open_video(path, decoder=decoder) as video:
-        frames = [video.get_frames(order, box=box).numpy() for order in orders]
+        frames = [video.get_frames(order, Framing(box)).numpy() for order in orders]
         return video.num_frames, getattr(video._reader, "is_exact", True), frames
 
 

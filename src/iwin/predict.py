@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from iwin.build import Trained, build_normalize, build_sampler, build_transform, load_trained, view_average
-from iwin.data.decode import open_video
+from iwin.build import Trained, build_normalize, build_reader, load_trained, view_average
+from iwin.data.annotations import Sample
+from iwin.data.datasets import Key, collate
 from iwin.errors import ConfigError
 
 
@@ -64,8 +64,7 @@ class Predictor:
         self.classes = (*names, *map(str, numbers))
         self._average = view_average(trained.config)
         self._max_views = trained.config.test.max_testing_views
-        self._sampler = build_sampler(split.sampling)
-        self._transform = build_transform(split)
+        self._reader = build_reader(split)
         self._normalize = partial(build_normalize(split.normalize), dtype=dtype)
 
     @torch.inference_mode()
@@ -75,13 +74,10 @@ class Predictor:
         Raises:
             VideoError: if the file cannot be decoded.
         """
-        rng = np.random.default_rng(0)
-        with open_video(path) as video:
-            indices = self._sampler(video.num_frames, rng)
-            frames = video.get_frames(indices.ravel())
-        views = self._transform(frames.unflatten(0, indices.shape), rng)
+        batch = collate([self._reader.read(Key(epoch=0, video=0), Sample(str(path), (0,)))])
+        views = batch.views_on(self.device)
         scores = self.model.forward_views(
-            views[None].to(self.device),
+            views,
             average=self._average,
             max_views=self._max_views,
             prepare=self._normalize,
@@ -93,5 +89,5 @@ class Predictor:
             classes=tuple(self.classes[label] for label in labels),
             labels=labels,
             scores=tuple(best.values.tolist()),
-            views=len(views),
+            views=views.shape[1],
         )

@@ -1,9 +1,7 @@
 """Frame k is the k-th picture of a plain sequential decode, whatever the container, codec and timing."""
 
-import os
 import struct
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,19 @@ import pytest
 import torch
 
 from iwin.data import pyav
-from iwin.data.decode import Video, open_video
+from iwin.data.decode import open_video
 from iwin.errors import VideoError
+from tests.data.decoding import (
+    COUNT,
+    OPEN_GOP,
+    OPEN_GOP_265,
+    ORDERS,
+    VIDEOS,
+    assert_same_frames,
+    count_calls,
+    index_of,
+    numbers,
+)
 from tests.videos import (
     Packet,
     Packets,
@@ -23,103 +32,13 @@ from tests.videos import (
     packet_like,
     read_number,
     remux,
-    write_audio,
     write_video,
 )
 
-COUNT = 40
-OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0:b-adapt=0"}
-OPEN_GOP_265 = {"preset": "ultrafast", "x265-params": "log-level=none:open-gop=1:keyint=12:min-keyint=12:bframes=3"}
-
-VIDEOS: dict[str, dict[str, Any]] = {
-    "h264.mp4": {},
-    "h264_bframes.mp4": {"bframes": 3},
-    "h264_bframes.mkv": {"bframes": 3},
-    "h264_bframes.mov": {"bframes": 3},
-    "h264_bframes.avi": {"bframes": 2},  # FFmpeg guesses presentation times, wrongly
-    "h264_bframes.ts": {"bframes": 2},  # no frame count, times start late
-    "h264_bframes.h264": {"bframes": 2},  # no times, no frame count, no seeking
-    "h264_long_gop.mp4": {"gop": 250, "bframes": 3},
-    "h264_open_gop.mp4": {"bframes": 3, "options": OPEN_GOP},
-    "h264_open_gop.mkv": {"bframes": 3, "options": OPEN_GOP},
-    "h264_intra_refresh.mp4": {"bframes": 0, "options": {"x264-params": "intra-refresh=1:keyint=12"}},
-    "h264_interlaced.mp4": {"bframes": 2, "options": {"x264-params": "tff=1"}},
-    "h264_bframes.flv": {"bframes": 2},
-    "h264_2000_fps.mkv": {"fps": 2000},  # Matroska rounds to milliseconds: two frames share a time
-    "h264_10_bit.mp4": {"pix_fmt": "yuv420p10le"},
-    "h264_444.mkv": {"pix_fmt": "yuv444p"},
-    "h264_sound.mp4": {"audio": True},
-    "h264_sound.mkv": {"audio": True},
-    "h264_fragments.mp4": {"bframes": 2, "container_options": {"movflags": "frag_keyframe+empty_moov"}},
-    "h264_variable_rate.mp4": {"bframes": 2, "pts": [t * 40 + t % 3 * 11 for t in range(COUNT)]},
-    "hevc_open_gop.mp4": {"codec": "libx265", "options": OPEN_GOP_265},
-    "hevc_open_gop.mkv": {"codec": "libx265", "options": OPEN_GOP_265},
-    "vp8.webm": {"codec": "libvpx"},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
-    "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "8", "crf": "10"}},
-    "mpeg4.avi": {"codec": "mpeg4", "bframes": 0},
-    "mpeg4_bframes.avi": {"codec": "mpeg4", "bframes": 2},
-    "mpeg4_bframes.mkv": {"codec": "mpeg4", "bframes": 2},
-    "mpeg4_gaps.avi": {"codec": "mpeg4", "bframes": 0, "pts": [t * 40 + 200 * (t > 20) for t in range(COUNT)]},
-    "mpeg2.mpg": {"codec": "mpeg2video", "bframes": 2},  # seeks land anywhere
-    "mpeg2.ts": {"codec": "mpeg2video", "bframes": 2},
-    "mpeg2_short_gop.ts": {"codec": "mpeg2video", "bframes": 2, "gop": 3},  # seeks by time land a keyframe too late
-    "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
-    "wmv.wmv": {"codec": "wmv2"},
-    "gif.gif": {"codec": "gif", "pix_fmt": "rgb8"},
-    "ffv1.mkv": {"codec": "ffv1"},
-}
+pytestmark = pytest.mark.usefixtures("eager_seeks")
 
 MPEG4_STUB = bytes([0, 0, 1, 0xB6, 0b01010000, 0, 0, 0x7F])
 """A P picture whose flag "coded" is 0: nothing comes out."""
-
-# From the end to the start, over keyframes, with repeats, far apart, side by side, alone.
-ORDERS = ([39, 3, 3, 20, 0], [0, 13, 26, 39], [11, 12, 13], [24], [5, 30], range(1, 40, 4), [39, 38], [23], [37])
-
-
-@pytest.fixture(scope="session")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    folder = tmp_path_factory.mktemp("videos")
-
-    def video(name: str) -> Path:
-        path = folder / name
-        return path if path.exists() else write_video(path, numbered_frames(COUNT), **VIDEOS[name])
-
-    return video
-
-
-@pytest.fixture(autouse=True)
-def eager_seeks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny videos are worth no seek; this makes them worth it."""
-    monkeypatch.setattr(pyav, "_SEEK_GAIN", 2)
-
-
-def assert_same_frames(path: Path, reference: torch.Tensor | None = None) -> None:
-    """Every access order gives the pictures of the plain decode, to the last bit."""
-    if reference is None:
-        reference = decode_all(path)
-    count = len(reference)
-    with open_video(path) as video:
-        assert video.num_frames == count
-        assert (video.height, video.width) == reference.shape[1:3]
-        for order in ([i % count for i in order] for order in ORDERS):
-            frames = video.get_frames(order)
-            assert frames.dtype == torch.uint8
-            assert frames.is_contiguous()
-            assert torch.equal(frames, reference[order]), order
-        assert torch.equal(video.get_frames(range(count)), reference)
-    for alone in (count - 1, count // 2):
-        with open_video(path) as video:
-            assert torch.equal(video.get_frames([alone]), reference[[alone]])
-
-
-def numbers(video: Video) -> list[int]:
-    return [read_number(frame) for frame in video.get_frames(range(video.num_frames))]
-
-
-def index_of(video: Video) -> Any:
-    """The index of the reader behind a video."""
-    return video._reader._index  # type: ignore[attr-defined]
 
 
 def _packets(path: Path) -> list[Packet]:
@@ -192,19 +111,12 @@ def test_a_video_of_one_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_open_gop.mkv", "hevc_open_gop.mp4", "h264_bframes.ts"])
 def test_far_frames_are_reached_by_seeking(name: str, videos: Callable[[str], Path], monkeypatch: Any) -> None:
     restarts: list[None] = []
-    monkeypatch.setattr(pyav.PyAVReader, "_reopen", _count_calls(restarts, pyav.PyAVReader._reopen))
+    monkeypatch.setattr(pyav.PyAVReader, "_reopen", count_calls(restarts, pyav.PyAVReader._reopen))
     with open_video(videos(name)) as video:
         for order in ORDERS:
             video.get_frames(order)
         assert index_of(video).keyframes
     assert not restarts
-
-
-def test_interlaced_h264_is_counted_by_decoding(videos: Callable[[str], Path], monkeypatch: Any) -> None:
-    """Its fields may come in packets of their own, though not from the encoder at hand."""
-    work = Work(monkeypatch)
-    with open_video(videos("h264_interlaced.mp4")):
-        assert work.decoded >= COUNT
 
 
 def test_threads_change_nothing(videos: Callable[[str], Path]) -> None:
@@ -398,266 +310,3 @@ def test_colours_that_cannot_be_converted_are_named(tmp_path: Path) -> None:
         pytest.raises(VideoError, match=r"colour\.mkv: frame 0 cannot be decoded \(no way to RGB"),
     ):
         video.get_frames([0])
-
-
-# No more work than needed.
-
-
-class Work:
-    """Counts packets that are decoded and pictures that are converted."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.decoded = self.converted = 0
-        feed, convert = pyav.PyAVReader._feed, pyav.PyAVReader._convert
-
-        def counting_feed(reader: pyav.PyAVReader, packet: Any) -> Any:
-            self.decoded += packet is not None
-            return feed(reader, packet)
-
-        def counting_convert(reader: pyav.PyAVReader, picture: Any, number: int) -> Any:
-            self.converted += 1
-            return convert(reader, picture, number)
-
-        monkeypatch.setattr(pyav.PyAVReader, "_feed", counting_feed)
-        monkeypatch.setattr(pyav.PyAVReader, "_convert", counting_convert)
-
-
-def test_only_what_is_wanted_is_decoded_and_converted(videos: Callable[[str], Path], monkeypatch: Any) -> None:
-    with open_video(videos("h264_bframes.mkv")) as video:  # keyframes at 0, 12, 24, 36
-        work = Work(monkeypatch)
-        video.get_frames([37, 1, 37])
-    assert work.converted == 2
-    assert work.decoded <= 12  # two runs of two frames, and the look-ahead that reordering takes
-
-
-def test_reading_on_decodes_nothing_twice(videos: Callable[[str], Path], monkeypatch: Any) -> None:
-    path = videos("h264_long_gop.mp4")
-    with open_video(path) as video:
-        work = Work(monkeypatch)
-        windows = [video.get_frames(range(start, start + 10, 3)) for start in range(0, 40, 10)]
-    assert work.decoded == COUNT
-    reference = decode_all(path)
-    assert all(torch.equal(w, reference[10 * i : 10 * i + 10 : 3]) for i, w in enumerate(windows))
-
-
-def test_near_frames_are_read_without_a_seek(videos: Callable[[str], Path], monkeypatch: Any) -> None:
-    monkeypatch.setattr(pyav, "_SEEK_GAIN", 12)
-    jumps: list[None] = []
-    monkeypatch.setattr(pyav.PyAVReader, "_jump", _count_calls(jumps, pyav.PyAVReader._jump))
-    with open_video(videos("mjpeg.avi")) as video:
-        video.get_frames(range(0, 40, 8))
-    assert len(jumps) == 1
-
-
-def test_intervals_without_a_wanted_frame_are_passed_over(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(pyav, "_SEEK_GAIN", 12)
-    path = write_video(tmp_path / "intra.mp4", numbered_frames(COUNT), gop=1)
-    with open_video(path) as video:
-        work = Work(monkeypatch)
-        frames = video.get_frames(range(1, 40, 4))
-        assert work.decoded == 10
-        assert torch.equal(frames, decode_all(path)[1:40:4])
-        assert torch.equal(video.get_frames([2, 6, 5]), decode_all(path)[[2, 6, 5]])
-
-
-def test_unreferenced_pictures_are_skipped_and_can_still_be_had(videos: Callable[[str], Path]) -> None:
-    path = videos("h264_bframes.mkv")
-    reference = decode_all(path)
-    with open_video(path) as video:
-        assert torch.equal(video.get_frames([0, 11]), reference[[0, 11]])
-        skipped = sorted(video._reader._skipped)  # type: ignore[attr-defined]
-        assert len(skipped) >= 3
-        assert torch.equal(video.get_frames(skipped), reference[skipped])
-
-
-def test_a_read_that_broke_off_leaves_nothing_skipped(videos: Callable[[str], Path], monkeypatch: Any) -> None:
-    path = videos("h264_bframes.mkv")
-    with open_video(path) as video:
-        for stop in range(1, 10):
-            with monkeypatch.context() as patch:
-                patch.setattr(pyav.PyAVReader, "_convert", lambda *_: 1 / 0)
-                with pytest.raises(ZeroDivisionError):
-                    video.get_frames([stop, 11])
-            assert torch.equal(video.get_frames(range(stop + 1, 11)), decode_all(path)[stop + 1 : 11])
-
-
-def test_counting_skips_nothing(videos: Callable[[str], Path]) -> None:
-    """What happens when pictures do not come as foretold, even after the seeking has stopped."""
-    path = videos("h264_bframes.mkv")
-    with open_video(path) as video:
-        reader: Any = video._reader
-        video.get_frames([0, 39])
-        reader._distrust()
-        reader._distrust()
-        assert index_of(video).times is None
-        assert numbers(video) == list(range(COUNT))
-
-
-def _count_calls(calls: list[None], function: Callable[..., Any]) -> Callable[..., Any]:
-    def counting(*args: Any) -> Any:
-        calls.append(None)
-        return function(*args)
-
-    return counting
-
-
-# Damaged files.
-
-
-@pytest.fixture
-def damaged(tmp_path: Path) -> Path:
-    """Packets 20 and 21 are nothing but zeros."""
-    return remux(
-        write_video(tmp_path / "good.mkv", numbered_frames(COUNT), bframes=0),
-        tmp_path / "damaged.mkv",
-        lambda number, packet: [bytes(packet.size) if number in (20, 21) else packet],
-    )
-
-
-def test_frames_around_a_damage_keep_their_numbers(damaged: Path) -> None:
-    with open_video(damaged) as video:
-        assert video.num_frames == COUNT
-        for wanted in ([0, 1], [39], [19], [30, 32], [5, 38]):
-            assert [read_number(frame) for frame in video.get_frames(wanted)] == wanted
-        with pytest.raises(VideoError, match=r"damaged\.mkv: frame 20 cannot be decoded \(Invalid data.*re-encode"):
-            video.get_frames([19, 20])
-        for wanted in ([0, 1], [39], [19], [30, 32], [5, 38]):
-            assert [read_number(frame) for frame in video.get_frames(wanted)] == wanted
-
-
-def test_flipped_bits_neither_crash_nor_print(videos: Callable[[str], Path], tmp_path: Path, capfd: Any) -> None:
-    rng = np.random.default_rng(0)
-    path = tmp_path / "flipped.mp4"
-    for name in ("h264_bframes.mp4", "h264_bframes.ts", "mpeg4.avi", "vp9.webm", "gif.gif"):
-        good = np.frombuffer(videos(name).read_bytes(), np.uint8)
-        for _ in range(15):
-            data = good.copy()
-            data[rng.integers(len(data) // 10, len(data), 5)] = rng.integers(0, 256, 5)
-            path.write_bytes(data.tobytes())
-            try:
-                with open_video(path) as video:
-                    for index in (video.num_frames - 1, 0, video.num_frames // 2):
-                        assert video.get_frames([min(index, video.num_frames - 1)]).shape[1:] == (
-                            video.height,
-                            video.width,
-                            3,
-                        )
-            except VideoError:
-                pass
-    assert capfd.readouterr().err == ""
-
-
-def test_a_truncated_file_gives_what_is_left(tmp_path: Path) -> None:
-    """The header still promises 40 frames."""
-    options = {"movflags": "faststart"}
-    whole = write_video(tmp_path / "whole.mp4", numbered_frames(COUNT), bframes=0, container_options=options)
-    path = tmp_path / "truncated.mp4"
-    path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].frames == COUNT
-    with open_video(path) as video:
-        count = video.num_frames
-        assert 5 < count < COUNT
-        assert [read_number(frame) for frame in video.get_frames(range(count - 1))] == list(range(count - 1))
-        with pytest.raises(VideoError, match=rf"there is no frame {count}; ask for frames from 0 to {count - 1}"):
-            video.get_frames([count])
-
-
-@pytest.mark.parametrize("bad", [-1, COUNT])
-def test_a_frame_outside_the_video(bad: int, videos: Callable[[str], Path]) -> None:
-    with (
-        open_video(videos("h264.mp4")) as video,
-        pytest.raises(VideoError, match=rf"there is no frame {bad}; ask for frames from 0 to 39"),
-    ):
-        video.get_frames([0, bad])
-
-
-# What is no video.
-
-
-def _bad_files(folder: Path) -> Iterator[tuple[Path, str]]:
-    (folder / "empty.mp4").touch()
-    yield folder / "empty.mp4", "the file is empty"
-    (folder / "text.mp4").write_text("not a video\n" * 100)
-    yield folder / "text.mp4", "not a video that can be read"
-    (folder / "noise.avi").write_bytes(np.random.default_rng(0).bytes(5000))
-    yield folder / "noise.avi", "not a video that can be read"
-    whole = write_video(folder / "whole.mp4", numbered_frames(10))
-    (folder / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    yield folder / "half.mp4", "not a video that can be read"
-    yield write_audio(folder / "sound.mp4"), "holds no video"
-    yield remux(whole, folder / "dead.mkv", lambda _, packet: [bytes(packet.size)]), "no frame can be decoded"
-    yield folder / "missing.mp4", "no such file"
-    yield folder, "a folder"
-    os.mkfifo(folder / "pipe.mp4")
-    yield folder / "pipe.mp4", "a pipe or a device"
-
-
-@pytest.mark.parametrize("name", ["h264.mp4", "vp9.webm", "mpeg4_bframes.avi", "h264_bframes.ts", "gif.gif"])
-def test_a_wrong_ending_changes_nothing(name: str, videos: Callable[[str], Path], tmp_path: Path) -> None:
-    for ending in (".mp4", ".avi", ".mkv", ""):
-        path = tmp_path / f"clip{ending}"
-        path.write_bytes(videos(name).read_bytes())
-        with open_video(path) as video:
-            assert numbers(video) == list(range(COUNT))
-
-
-def test_what_is_no_video_is_refused_in_one_sentence_and_closed(tmp_path: Path) -> None:
-    for path, reason in _bad_files(tmp_path):
-        open_files = len(list(Path("/dev/fd").iterdir()))
-        with pytest.raises(VideoError) as caught:
-            open_video(path)
-        assert str(caught.value).startswith(f"{path}: "), path
-        assert reason in str(caught.value)
-        assert "\n" not in str(caught.value)
-        assert len(list(Path("/dev/fd").iterdir())) == open_files, path
-
-
-def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
-    path = tmp_path / "song.mp4"
-    with av.open(str(path), "w") as container:
-        cover: Any = container.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        frame = av.VideoFrame.from_ndarray(numbered_frames(1, width=64)[0], format="rgb24")
-        frame.pts, frame.time_base = 0, Fraction(1, 1)
-        container.mux(cover.encode(frame))
-        container.mux(cover.encode(None))
-    with pytest.raises(VideoError, match="holds no video"):
-        open_video(path)
-
-
-def test_a_title_that_is_no_utf8_is_no_obstacle(tmp_path: Path) -> None:
-    path = tmp_path / "title.mp4"
-    with av.open(str(path), "w") as container:
-        container.metadata["title"] = "caf__"
-        stream: Any = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frames(1)[0], format="rgb24")))
-        container.mux(stream.encode(None))
-    path.write_bytes(path.read_bytes().replace(b"caf__", b"caf\xe9\xff"))
-    with open_video(path) as video:
-        assert video.num_frames == 1
-
-
-def test_closing(videos: Callable[[str], Path]) -> None:
-    open_files = len(list(Path("/dev/fd").iterdir()))
-    video = open_video(videos("h264.mp4"))
-    video.get_frames([0])
-    video.close()
-    video.close()
-    assert len(list(Path("/dev/fd").iterdir())) == open_files
-    with pytest.raises(VideoError, match="is closed; open it again"):
-        video.get_frames([0])
-
-
-def test_an_unknown_decoder(videos: Callable[[str], Path]) -> None:
-    with pytest.raises(VideoError, match="no decoder 'decord'; choose one of: auto, pyav, torchcodec"):
-        open_video(videos("h264.mp4"), decoder="decord")  # type: ignore[arg-type]
-
-
-def test_a_list_of_other_files_is_no_video(tmp_path: Path) -> None:
-    write_video(tmp_path / "a.mp4", numbered_frames(4))
-    (tmp_path / "b.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
-    with pytest.raises(VideoError, match=r"b\.mp4: a list of other files"):
-        open_video(tmp_path / "b.mp4")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from iwin.data.annotations import FrameFolder, Sample
-from iwin.data.decode import Box, Video, open_sample
+from iwin.data.decode import Box, Framing, Video, open_sample
 from iwin.errors import VideoError
 from tests.commands import SMALL, iwin
 from tests.videos import numbered_frames, read_number
@@ -33,7 +33,7 @@ def test_frames_are_the_pictures(tmp_path: Path) -> None:
     with opened(folder, FrameFolder(6, first=3, template="{:03}.png")) as video:
         assert (video.num_frames, video.height, video.width) == (6, 64, 96)
         assert torch.equal(video.get_frames([5, 0, 5]), torch.from_numpy(frames[[7, 2, 7]]))
-        box = video.get_frames([1], box=Box(10, 20, 30, 40))
+        box = video.get_frames([1], Framing(Box(10, 20, 30, 40)))
         assert torch.equal(box, torch.from_numpy(frames[[3], 10:40, 20:60]))
     folder = write_frames(tmp_path / "b", frames)
     with opened(folder, FrameFolder(8)) as video:
@@ -53,7 +53,7 @@ def test_frames_that_cannot_be_had_are_named(tmp_path: Path) -> None:
         with pytest.raises(VideoError, match=r"img_00003\.jpg: is 10 x 10, the first frame 64 x 96"):
             video.get_frames([1, 2])
         with pytest.raises(VideoError, match="only PyAV scales while it decodes"):
-            video.get_frames([1], size=(32, 32))
+            video.get_frames([1], Framing(size=(32, 32)))
     (folder / "img_00001.jpg").write_bytes(b"no picture")
     with pytest.raises(VideoError, match=r"img_00001\.jpg: the frame cannot be read \(no picture\)"):
         opened(folder, FrameFolder(5))

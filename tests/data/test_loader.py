@@ -17,7 +17,7 @@ from torch import Tensor
 from iwin.data.annotations import Sample
 from iwin.data.bad_videos import BadVideo, BadVideos
 from iwin.data.batches import EpochBatches, ShardBatches
-from iwin.data.datasets import Item, Key, VideoDataset, collate
+from iwin.data.datasets import ClipReader, Item, Key, VideoDataset, collate
 from iwin.data.loader import BatchLoader
 from iwin.data.sampling import FrameSampler
 from iwin.errors import DataError, VideoError
@@ -36,9 +36,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return [Sample(str(write_video(folder / f"{n}.mp4", bright if n > 6 else usual)), (n,)) for n in range(9)]
 
 
-def dataset(samples: list[Sample], *steps: Transform, **settings: Any) -> VideoDataset:
+def dataset(samples: list[Sample], *steps: Transform, seed: int = 0) -> VideoDataset:
     sampler = FrameSampler(clip_len=4, frame_interval=2, num_clips=1)
-    return VideoDataset(samples, sampler=sampler, transform=Compose((RandomCrop(48), *steps)), **settings)
+    reader = ClipReader(sampler, Compose((RandomCrop(48), *steps)), seed=seed)
+    return VideoDataset(samples, reader)
 
 
 def batches_of(loader: BatchLoader) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -64,7 +65,7 @@ def test_a_sample_depends_on_seed_and_key_alone(videos: list[Sample]) -> None:
 
 def test_clips_hold_the_sampled_frames(videos: list[Sample]) -> None:
     sampler = FrameSampler(clip_len=4, frame_interval=3, num_clips=2, test_mode=True)
-    views = VideoDataset(videos, sampler=sampler, transform=Compose(()))[Key(0, 0)].views
+    views = VideoDataset(videos, ClipReader(sampler, Compose(())))[Key(0, 0)].views
     assert views.shape == (2, 4, 64, 96, 3)
     assert views.dtype == torch.uint8
     assert [[read_number(frame) for frame in clip] for clip in views] == sampler(30).tolist()
@@ -115,9 +116,8 @@ def test_workers_give_the_same_batches(videos: list[Sample]) -> None:
 
 
 def test_pixels_stay_uint8_until_the_device(videos: list[Sample]) -> None:
-    data = VideoDataset(
-        videos, sampler=FrameSampler(clip_len=4, test_mode=True), transform=Compose((CenterCrop((32, 32)),))
-    )
+    reader = ClipReader(FrameSampler(clip_len=4, test_mode=True), Compose((CenterCrop((32, 32)),)))
+    data = VideoDataset(videos, reader)
     (batch,) = BatchLoader(data, ShardBatches(len(videos), batch_size=9))
     assert batch.views.dtype == torch.uint8
     assert batch.views.is_contiguous()
@@ -147,7 +147,7 @@ def test_a_loader_that_is_forgotten_leaves_no_process(videos: list[Sample]) -> N
 
 def test_an_error_of_a_batch_is_raised_where_it_is_used(videos: list[Sample], tmp_path: Path) -> None:
     other = Sample(str(write_video(tmp_path / "small.mp4", numbered_frames(8, height=64, width=64))), (0,))
-    data = VideoDataset([videos[0], other], sampler=FrameSampler(clip_len=4), transform=Compose(()))
+    data = VideoDataset([videos[0], other], ClipReader(FrameSampler(clip_len=4), Compose(())))
     loader = BatchLoader(data, ShardBatches(2, batch_size=2), num_workers=1)
     with pytest.raises(DataError, match="differ in shape"):
         list(loader)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from iwin.data import pictures
-from iwin.data.decode import open_video
+from iwin.data.decode import Framing, open_video
 from iwin.errors import VideoError
 from iwin.transforms.geometry import Box
 from tests.videos import numbered_frames, write_video
@@ -55,7 +55,7 @@ def test_a_box_equals_the_part_of_the_whole(name: str, tmp_path: Path) -> None:
     with open_video(path) as video:
         whole = video.get_frames([0, 2])
         for top, left, height, width in product((0, 1, 23, 40), (0, 3, 26, 40), (1, 17, 23), (2, 9, 23)):
-            part = video.get_frames([0, 2], box=Box(top, left, height, width))
+            part = video.get_frames([0, 2], Framing(Box(top, left, height, width)))
             assert torch.equal(part, whole[:, top : top + height, left : left + width]), (top, left, height, width)
             assert part.is_contiguous()
 
@@ -73,7 +73,7 @@ def test_colours_survive_the_crop(colorspace: int, colour_range: int, tmp_path: 
         container.mux(stream.encode(None))
     with open_video(path) as video:
         whole = video.get_frames([0])
-        assert torch.equal(video.get_frames([0], box=Box(5, 7, 20, 21)), whole[:, 5:25, 7:28])
+        assert torch.equal(video.get_frames([0], Framing(Box(5, 7, 20, 21))), whole[:, 5:25, 7:28])
 
 
 def test_only_what_is_wanted_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,9 +87,9 @@ def test_only_what_is_wanted_is_converted(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(pictures.PictureConverter, "_reformat", noting)
     path = write(tmp_path, height=128, width=192)
     with open_video(path) as video:
-        video.get_frames([1], box=Box(50, 70, 10, 12))
+        video.get_frames([1], Framing(Box(50, 70, 10, 12)))
         monkeypatch.setattr(pictures, "_CROP_GAIN", 10**9)
-        video.get_frames([1], box=Box(50, 70, 10, 12))
+        video.get_frames([1], Framing(Box(50, 70, 10, 12)))
     assert sizes == [(48, 64), (128, 192)]
 
 
@@ -102,8 +102,8 @@ def test_the_decoder_scales(name: str, box: Box | None, tmp_path: Path) -> None:
         **{key: value for key, value in FORMATS[name].items() if key != "suffix"},
     )
     with open_video(path) as video:
-        whole = video.get_frames([0, 2], box=box)
-        scaled = video.get_frames([0, 2], box=box, size=(20, 22))
+        whole = video.get_frames([0, 2], Framing(box))
+        scaled = video.get_frames([0, 2], Framing(box, size=(20, 22)))
     assert scaled.shape == (2, 20, 22, 3)
     pixels = torch.nn.functional.interpolate(
         whole.permute(0, 3, 1, 2).float(), (20, 22), mode="bilinear", antialias=True
@@ -113,4 +113,4 @@ def test_the_decoder_scales(name: str, box: Box | None, tmp_path: Path) -> None:
 
 def test_a_box_outside_the_picture_is_refused(tmp_path: Path) -> None:
     with open_video(write(tmp_path)) as video, pytest.raises(VideoError, match="does not lie within"):
-        video.get_frames([0], box=Box(60, 0, 5, 5))
+        video.get_frames([0], Framing(Box(60, 0, 5, 5)))

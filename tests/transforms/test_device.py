@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from iwin.data.annotations import Sample
-from iwin.data.datasets import Key, VideoDataset, collate
+from iwin.data.datasets import ClipReader, Key, VideoDataset, collate
 from iwin.data.sampling import FrameSampler
 from iwin.transforms.augment import RandomErasing
 from iwin.transforms.device import carry_out, decide, split_steps
@@ -44,7 +44,7 @@ def test_only_the_last_steps_wait() -> None:
 def test_a_batch_is_finished_once(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", numbered_frames(12))
     steps = Compose((RandomCrop(32), Flip(probability=1.0), NOISE))
-    data = VideoDataset([Sample(str(path), (0,))], sampler=FrameSampler(clip_len=4), transform=steps, seed=3)
+    data = VideoDataset([Sample(str(path), (0,))], ClipReader(FrameSampler(clip_len=4), steps, seed=3))
     batch = collate([data[Key(epoch, 0)] for epoch in range(4)])
     unfinished = batch.views.clone()
     finished = batch.views_on(torch.device("cpu")).clone()

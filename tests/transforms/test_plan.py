@@ -22,7 +22,7 @@ from iwin.transforms.geometry import (
     ThreeCrop,
     Transform,
 )
-from iwin.transforms.plan import FrameSteps, Scaling, plan_clip
+from iwin.transforms.plan import WHOLE, FrameSteps, Framing, Scaling, plan_clip
 from tests.videos import numbered_frames, write_video
 
 PIPELINES: dict[str, tuple[Transform, ...]] = {
@@ -49,7 +49,7 @@ def clip_of(path: Path, transform: Compose, *, seed: int, scaling: Scaling = "ex
     rng = np.random.default_rng(seed)
     with open_video(path) as video:
         plan = plan_clip(transform, (video.height, video.width), rng, scaling=scaling)
-        frames = video.get_frames(range(0, 12, 3), box=plan.box, size=plan.size, steps=plan.steps)
+        frames = video.get_frames(range(0, 12, 3), plan.framing)
     return plan.rest(frames[None], rng)
 
 
@@ -71,12 +71,12 @@ def test_exact_plans_change_nothing(name: str, much: int, path: Path, monkeypatc
 def test_what_needs_no_pixels_is_planned() -> None:
     rng = np.random.default_rng(0)
     plan = plan_clip(Compose(PIPELINES["training"]), (64, 96), rng)
-    assert plan.box is not None  # frames have the resize's size: the crop can be read by itself
-    assert plan.steps == FrameSteps(((48, 48),))
+    assert plan.framing.box is not None  # frames have the resize's size: the crop can be read by itself
+    assert plan.framing.steps == FrameSteps(((48, 48),))
     assert plan.rest.transforms == (Flip(),)
     plan = plan_clip(Compose(PIPELINES["validation, other size"]), (64, 96), rng)
-    assert plan == (None, None, FrameSteps(((56, 84), Box(4, 18, 48, 48))), Compose(()))
-    assert plan_clip(Flip(), (64, 96), rng) == (None, None, None, Compose((Flip(),)))
+    assert plan == (Framing(steps=FrameSteps(((56, 84), Box(4, 18, 48, 48)))), Compose(()))
+    assert plan_clip(Flip(), (64, 96), rng) == (WHOLE, Compose((Flip(),)))
 
 
 @pytest.mark.parametrize("scaling", ["crop_first", "swscale"])
@@ -95,15 +95,11 @@ def test_a_crop_behind_a_resize_is_taken_first() -> None:
     transform = Compose((Resize(short_side=50), CenterCrop((40, 40)), Resize(size=(20, 20))))
     rng = np.random.default_rng(0)
     assert plan_clip(transform, (100, 200), rng, scaling="crop_first") == (
-        Box(10, 60, 80, 80),
-        None,
-        FrameSteps(((20, 20),)),
+        Framing(Box(10, 60, 80, 80), steps=FrameSteps(((20, 20),))),
         Compose(()),
     )
     assert plan_clip(transform, (100, 200), rng, scaling="swscale") == (
-        Box(10, 60, 80, 80),
-        (20, 20),
-        None,
+        Framing(Box(10, 60, 80, 80), size=(20, 20)),
         Compose(()),
     )
 
@@ -111,8 +107,8 @@ def test_a_crop_behind_a_resize_is_taken_first() -> None:
 def test_a_box_has_a_pixel_at_least() -> None:
     transform = Compose((Resize(short_side=300), CenterCrop((1, 1))))
     plan = plan_clip(transform, (3, 3), np.random.default_rng(0), scaling="crop_first")
-    assert plan.box is not None
-    assert plan.box.height == plan.box.width == 1
+    assert plan.framing.box is not None
+    assert plan.framing.box[2:] == (1, 1)
 
 
 def test_a_crop_that_does_not_fit_is_refused_before_anything_is_read() -> None:

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from iwin.build import TRANSFORMS, build_criterion, build_sampler, build_transform
 from iwin.config import load_run_config, schema
 from iwin.data.annotations import read_class_folders
-from iwin.data.datasets import Key, VideoDataset
+from iwin.data.datasets import ClipReader, Key, VideoDataset
 from iwin.errors import ConfigError
 from iwin.transforms.augment import RandAugment, RandomErasing
 from iwin.transforms.geometry import Compose, Flip
@@ -72,11 +72,8 @@ def test_fills_are_the_mean_of_the_normalisation_as_rgb() -> None:
 @pytest.mark.parametrize(("probability", "labels"), [(1.0, [1, 0, 2]), (0.0, [0, 1, 2])])
 def test_a_mirrored_video_can_be_of_another_class(class_folders: Path, probability: float, labels: list[int]) -> None:
     flip = Flip(probability=probability, label_map=((0, 1), (1, 0)))
-    dataset = VideoDataset(
-        read_class_folders(class_folders).samples[::3],
-        sampler=build_sampler(schema.SamplingSettings(clip_len=2)),
-        transform=Compose((flip,)),
-    )
+    reader = ClipReader(build_sampler(schema.SamplingSettings(clip_len=2)), Compose((flip,)))
+    dataset = VideoDataset(read_class_folders(class_folders).samples[::3], reader)
     assert [dataset[Key(0, index)].labels for index in range(3)] == [(label,) for label in labels]
 
 

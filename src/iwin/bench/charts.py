@@ -27,7 +27,7 @@ def draw_charts(record: Mapping[str, Any], folder: Path, name: str) -> list[Path
     told = {key: value for key, value in record["variants"].items() if "clips_per_second" in value}
     models = {key: value for key, value in told.items() if not key.startswith("matmul")}
     speeds = {key: value["clips_per_second"] for key, value in models.items()}
-    memory = {key: value["peak_bytes"] / 2**20 for key, value in models.items()}
+    memory = {key: value["peak_bytes"] / 2**20 for key, value in models.items() if value["peak_bytes"] is not None}
     pictures: dict[str, Callable[[], Figure]] = {
         "speed": lambda: bars({key: value["median"] for key, value in speeds.items()}, "clips a second", speeds),
         "memory": lambda: bars(memory, "peak memory above model and clips, MiB"),

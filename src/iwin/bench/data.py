@@ -150,10 +150,7 @@ class HostDataset(Dataset[Tensor]):
 def make_loader(reader: Reader, pattern: Pattern, paths: Sequence[str], *, clips: int, batch: int) -> Loader:
     """A loader with one decoder process: our own, or PyTorch's for other libraries."""
     if reader.scaling is not None:
-        read = clip_reader(pattern, reader.scaling)
-        dataset = VideoDataset(
-            samples(paths, clips), sampler=read.sampler, transform=read.transform, scaling=reader.scaling
-        )
+        dataset = VideoDataset(samples(paths, clips), clip_reader(pattern, reader.scaling))
         return BatchLoader(dataset, ShardBatches(clips, batch_size=batch), num_workers=1)
     return DataLoader(
         HostDataset(paths, clips, pattern=pattern, library=reader.name),
@@ -218,9 +215,11 @@ def _measure_together(
             say(f"{subjects[0][0].name}, {pattern.name}: " + (f"round {number + 1}" if number >= 0 else "warming up"))
             for result, loader in zip(results, loaders, strict=True):
                 start = time.perf_counter()
+                found: Any = None
                 for found in loader:
                     views = found if isinstance(found, Tensor) else found.views
                     result.pipe_bytes = views.nbytes // len(views)
+                found = views = None  # giving a gigabyte back takes time too, which is not the next reader's
                 if number >= 0:
                     result.rounds.append(time.perf_counter() - start)
     finally:

@@ -26,7 +26,7 @@ from iwin.data.sampling import FrameSampler
 from iwin.transforms.device import carry_out, split_steps
 from iwin.transforms.geometry import Compose, Flip, RandomResizedCrop, Resize, ThreeCrop
 from iwin.transforms.normalize import normalize
-from iwin.transforms.plan import FrameSteps, Scaling, plan_clip
+from iwin.transforms.plan import FrameSteps, Framing, Scaling, plan_clip
 
 Frames = list[npt.NDArray[Any]]
 """RGB (H, W, 3) each."""
@@ -188,10 +188,11 @@ def read_ours(path: str, number: int, watch: Stopwatch, *, pattern: Pattern, sca
     with video, watch("seek"):
         indices = pattern.sampler(video.num_frames, rng)
         plan = plan_clip(pattern.transform, (video.height, video.width), rng, scaling=scaling)
-        steps = TimedSteps(plan.steps.steps) if plan.steps else None
+        box, size, steps = plan.framing
         if steps is not None:
+            steps = TimedSteps(steps.steps)
             steps.watch = watch
-        frames = video.get_frames(indices.ravel(), box=plan.box, size=plan.size, steps=steps)
+        frames = video.get_frames(indices.ravel(), Framing(box, size, steps))
     with watch("resize"):
         return split_steps(plan.rest).host(frames.unflatten(0, indices.shape), rng).contiguous()
 

@@ -194,9 +194,9 @@ def describe(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
     for name in dict.fromkeys((baseline(entry.variant), "reference-fp32")):
         if name in by_name and entry.variant.family == "iwin":
             told[f"times_{name}"] = summary(ratios(entry, by_name[name]))
-            told[f"memory_of_{name}"] = entry.facts["peak_bytes"] / by_name[name].facts["peak_bytes"]
-            if entry.facts["saved_bytes"]:
-                told[f"saved_of_{name}"] = entry.facts["saved_bytes"] / by_name[name].facts["saved_bytes"]
+            for share, size in (("memory", "peak_bytes"), ("saved", "saved_bytes")):
+                if entry.facts[size]:
+                    told[f"{share}_of_{name}"] = entry.facts[size] / by_name[name].facts[size]
     # A backward pass multiplies twice as much as its forward pass; a bare matrix product has none.
     passes = 3 if entry.job.train and entry.variant.family != "matmul" else 1
     rate = told["clips_per_second"]["median"] * passes * entry.facts["macs"]

@@ -41,6 +41,11 @@ class Variant:
         return self.how in ("eager", "sdpa", "compiled", "checkpointed") and self.precision != "bf16-cast"
 
     @property
+    def keeps_memory(self) -> bool:
+        """Whether it takes memory before the first pass and never gives it back, so that a pass does not show it."""
+        return self.how in ("onnxruntime", "openvino")
+
+    @property
     def missing(self) -> str:
         """The packages that it needs and that are not installed."""
         return ", ".join(package for package in self.needs if find_spec(package) is None)

@@ -70,6 +70,8 @@ def prepare(variant: Variant, job: Job, subject: Subject, output: Path) -> dict[
         "saved_bytes": saved_bytes(subject) if subject.model else None,
         **peak_memory(job, subject),
     }
+    if variant.keeps_memory:
+        told["peak_bytes"] = None
     if job.device == "cuda":
         torch.cuda.empty_cache()  # the variants share the card
     return told

@@ -5,6 +5,7 @@ from iwin.build.data import TRANSFORMS as TRANSFORMS
 from iwin.build.data import build_annotations as build_annotations
 from iwin.build.data import build_dataset as build_dataset
 from iwin.build.data import build_normalize as build_normalize
+from iwin.build.data import build_reader as build_reader
 from iwin.build.data import build_sampler as build_sampler
 from iwin.build.data import build_transform as build_transform
 from iwin.build.data import decoder_notes as decoder_notes

@@ -10,7 +10,7 @@ from iwin.config import schema
 from iwin.data.annotations import Annotations, FrameList, split_folder
 from iwin.data.bad_videos import BadVideos
 from iwin.data.batches import EpochBatches, ShardBatches
-from iwin.data.datasets import VideoDataset
+from iwin.data.datasets import ClipReader, VideoDataset
 from iwin.data.decode import choose_decoder
 from iwin.data.layouts import read_annotation_file, read_annotation_folder
 from iwin.data.loader import BatchLoader
@@ -86,19 +86,23 @@ def build_normalize(settings: schema.NormalizeSettings) -> Callable[..., Tensor]
     return partial(normalize, mean=settings.mean, std=settings.std, bgr=settings.bgr)
 
 
+def build_reader(split: schema.SplitSettings, *, seed: int = 0) -> ClipReader:
+    """The way from a video of a split to its clips."""
+    return ClipReader(
+        build_sampler(split.sampling),
+        build_transform(split),
+        seed=seed,
+        decoder=choose_decoder(split.decoder)[0],
+        scaling=split.scaling,
+    )
+
+
 def build_dataset(
     split: schema.SplitSettings, annotations: Annotations, *, num_classes: int | None, seed: int = 0
 ) -> VideoDataset:
     """The clips of a split; `num_classes` counts where a video can have several labels."""
-    return VideoDataset(
-        annotations.samples,
-        sampler=build_sampler(split.sampling),
-        transform=build_transform(split),
-        seed=seed,
-        num_classes=num_classes if split.multi_class else None,
-        decoder=choose_decoder(split.decoder)[0],
-        scaling=split.scaling,
-    )
+    reader = build_reader(split, seed=seed)
+    return VideoDataset(annotations.samples, reader, num_classes if split.multi_class else None)
 
 
 def decoder_notes(*splits: schema.SplitSettings | None) -> list[str]:

@@ -81,53 +81,12 @@ class Batch:
         return views
 
 
-class VideoDataset:
-    """Clips of labelled videos.
-
-    All randomness of a sample comes from the seed and its key alone, so a run is the same whatever the number of
-    processes, and can continue from any point.
-
-    Args:
-        samples: the labelled videos.
-        sampler: which frames make the clips.
-        transform: what happens to the clips.
-        seed: seed of the run.
-        num_classes: classes, where a video can have several labels; None where it has one.
-        decoder: what reads the videos.
-        scaling: where the frames are scaled (see `plan_clip`).
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        *,
-        sampler: FrameSampler,
-        transform: Transform,
-        seed: int = 0,
-        num_classes: int | None = None,
-        decoder: DecoderName = "pyav",
-        scaling: Scaling = "exact",
-    ) -> None:
-        self.samples = samples
-        self.num_classes = num_classes
-        self.reader = ClipReader(sampler, transform, seed, decoder, scaling)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, key: Key) -> Item:
-        """The sample of a key.
-
-        Raises:
-            VideoError: if the video cannot be read.
-            DataError: if a transform cannot work on it.
-        """
-        return self.reader.read(key, self.samples[key.video])
-
-
 @dataclass(frozen=True)
 class ClipReader:
     """The way from a video to its clips; what a decoder process is given.
+
+    All randomness of a sample comes from the seed and its key alone, so a run is the same whatever the number of
+    processes, and can continue from any point.
 
     Attributes:
         sampler: which frames make the clips.
@@ -153,17 +112,44 @@ class ClipReader:
             return BadVideo(sample.path, reason if sample.path in reason else f"{sample.path}: {reason}")
 
     def read(self, key: Key, sample: Sample) -> Item:
-        """The clips of a video; errors as `VideoDataset.__getitem__`."""
+        """The clips of a video.
+
+        Raises:
+            VideoError: if the video cannot be read.
+            DataError: if a transform cannot work on it.
+        """
         rng = generator(self.seed, key)
         with open_sample(sample, decoder=self.decoder) as video:
             indices = self.sampler(video.num_frames, rng)
             plan = plan_clip(self.transform, (video.height, video.width), rng, scaling=self.scaling)
-            frames = video.get_frames(indices.ravel(), box=plan.box, size=plan.size, steps=plan.steps)
+            frames = video.get_frames(indices.ravel(), plan.framing)
         clips = frames.unflatten(0, indices.shape)
         host, late = split_steps(plan.rest)
         views, label = host.with_label(clips, sample.label, rng)
         edits, label = decide(late, size=(views.shape[2], views.shape[3]), label=label, rng=rng)
         return Item(views, sample.labels if len(sample.labels) > 1 else (label,), key.video, edits)
+
+
+@dataclass(frozen=True)
+class VideoDataset:
+    """Clips of labelled videos.
+
+    Attributes:
+        samples: the labelled videos.
+        reader: the way to their clips.
+        num_classes: classes, where a video can have several labels; None where it has one.
+    """
+
+    samples: Sequence[Sample]
+    reader: ClipReader
+    num_classes: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> Item:
+        """The sample of a key; errors as `ClipReader.read`."""
+        return self.reader.read(key, self.samples[key.video])
 
 
 def generator(seed: int, key: Key) -> np.random.Generator:

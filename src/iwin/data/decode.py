@@ -22,7 +22,8 @@ from iwin.data.sources import is_url, open_bytes
 from iwin.errors import VideoError
 from iwin.transforms.geometry import Box as Box
 from iwin.transforms.geometry import Size
-from iwin.transforms.plan import FrameSteps
+from iwin.transforms.plan import WHOLE
+from iwin.transforms.plan import Framing as Framing
 
 DecoderName = Literal["auto", "pyav", "torchcodec"]
 
@@ -42,18 +43,10 @@ class VideoReader(Protocol):
     def duration(self) -> float:
         """Seconds from the first frame's start to the last one's end."""
 
-    def read(
-        self,
-        numbers: Sequence[int],
-        *,
-        box: Box | None = None,
-        size: Size | None = None,
-        steps: FrameSteps | None = None,
-    ) -> torch.Tensor:
+    def read(self, numbers: Sequence[int], framing: Framing = WHOLE) -> torch.Tensor:
         """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` lie within the video, in any order, with repeats.
 
-        With ``box``, which lies within the picture, only that part of every frame; with ``size``, scaled to that height
-        and width; with ``steps``, what these make of it. A reader that cannot scale raises a VideoError.
+        The box of ``framing`` lies within the picture. A reader that cannot scale raises a VideoError.
         """
 
     def close(self) -> None:
@@ -91,14 +84,7 @@ class Video:
         """Frames per second, the mean over the whole video."""
         return self.num_frames / self.duration
 
-    def get_frames(
-        self,
-        indices: Iterable[SupportsIndex],
-        *,
-        box: Box | None = None,
-        size: Size | None = None,
-        steps: FrameSteps | None = None,
-    ) -> torch.Tensor:
+    def get_frames(self, indices: Iterable[SupportsIndex], framing: Framing = WHOLE) -> torch.Tensor:
         """Decode the frames that are asked for.
 
         Colours are what FFmpeg's converter makes of the stream by default: it honours the range and the matrix that the
@@ -107,9 +93,7 @@ class Video:
 
         Args:
             indices: frame numbers from 0 to ``num_frames - 1``, in any order, repeats allowed.
-            box: the part of the pictures that is wanted; None takes all of them.
-            size: height and width that the decoder scales it to; None leaves it as it is. PyAV alone can do that.
-            steps: crops and resizes of each picture, done as soon as it is decoded.
+            framing: what is wanted of each picture; whole pictures where nothing is said.
 
         Returns:
             uint8 RGB (T, H, W, 3), contiguous, in the order asked for.
@@ -126,9 +110,9 @@ class Video:
                 raise VideoError(
                     f"{self.path}: there is no frame {index}; ask for frames from 0 to {self.num_frames - 1}"
                 )
-        if box is not None:
-            self._check_box(box)
-        return self._reader.read(wanted, box=box, size=size, steps=steps).to(self._device)
+        if framing.box is not None:
+            self._check_box(framing.box)
+        return self._reader.read(wanted, framing).to(self._device)
 
     def _check_box(self, box: Box) -> None:
         top, left, height, width = box

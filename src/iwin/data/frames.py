@@ -11,9 +11,8 @@ from PIL import Image, UnidentifiedImageError
 from iwin.data.annotations import FrameFolder
 from iwin.data.sources import files_below, is_url, join, open_bytes
 from iwin.errors import DataError, VideoError
-from iwin.transforms.geometry import Box, Size
 from iwin.transforms.memory import empty_clip
-from iwin.transforms.plan import FrameSteps
+from iwin.transforms.plan import WHOLE, Framing
 
 ASSUMED_FPS = 25.0
 """Pictures do not tell how long they are shown."""
@@ -39,19 +38,12 @@ class FrameFolderReader:
         with self._open(0) as picture:
             self.size = picture.size[::-1]
 
-    def read(
-        self,
-        numbers: Sequence[int],
-        *,
-        box: Box | None = None,
-        size: Size | None = None,
-        steps: FrameSteps | None = None,
-    ) -> torch.Tensor:
+    def read(self, numbers: Sequence[int], framing: Framing = WHOLE) -> torch.Tensor:
         """Frames as stored, uint8 RGB (T, H, W, 3); ``numbers`` lie within the video, in any order.
 
-        With ``box``, which lies within the picture, only that part of every frame; with ``steps``, what these make of
-        it. ``size`` is refused.
+        A framing that scales is refused.
         """
+        box, size, steps = framing
         if size is not None:
             raise VideoError(f"{self._path}: only PyAV scales while it decodes; set scaling='exact'")
         top, left, height, width = box or (0, 0, *self.size)

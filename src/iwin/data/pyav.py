@@ -28,9 +28,8 @@ from av.stream import Discard, Disposition
 from iwin.data.packet_table import Entry, read_table
 from iwin.data.pictures import Orientation, PictureConverter, Pixels
 from iwin.errors import VideoError
-from iwin.transforms.geometry import Box, Size
 from iwin.transforms.memory import empty_clip
-from iwin.transforms.plan import FrameSteps
+from iwin.transforms.plan import WHOLE, Framing
 
 _Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
@@ -156,19 +155,9 @@ class PyAVReader:
         """Frames in the video; may shrink once decoding shows that a file holds fewer."""
         return self._index.num_frames
 
-    def read(
-        self,
-        numbers: Sequence[int],
-        *,
-        box: Box | None = None,
-        size: Size | None = None,
-        steps: FrameSteps | None = None,
-    ) -> torch.Tensor:
-        """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` lie within the video, in any order, with repeats.
-
-        With ``box``, which lies within the picture, only that part of every frame; with ``size``, scaled to that
-        height and width by libswscale (bilinear, averaging where it shrinks); with ``steps``, what these make of it.
-        """
+    def read(self, numbers: Sequence[int], framing: Framing = WHOLE) -> torch.Tensor:
+        """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` lie within the video, in any order, with repeats."""
+        box, size, steps = framing
         height, width = size or (box[2:] if box else self.size)
         early = steps if 3 * height * width * len(numbers) > _MUCH else None
         if early is not None:

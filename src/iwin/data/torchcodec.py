@@ -18,8 +18,7 @@ import torch
 
 from iwin.data.pyav import FrameMap, PyAVReader
 from iwin.errors import VideoError
-from iwin.transforms.geometry import Box, Size
-from iwin.transforms.plan import FrameSteps
+from iwin.transforms.plan import WHOLE, Framing
 
 if TYPE_CHECKING:
     from torchcodec.decoders import VideoDecoder
@@ -62,24 +61,17 @@ class TorchCodecReader:
         """Whether PyAV reads this file."""
         return self._decoder is None
 
-    def read(
-        self,
-        numbers: Sequence[int],
-        *,
-        box: Box | None = None,
-        size: Size | None = None,
-        steps: FrameSteps | None = None,
-    ) -> torch.Tensor:
+    def read(self, numbers: Sequence[int], framing: Framing = WHOLE) -> torch.Tensor:
         """Frames as displayed, uint8 RGB (T, H, W, 3); ``numbers`` lie within the video, in any order.
 
-        With ``box``, which lies within the picture, only that part of every frame; with ``steps``, what these make of
-        it. ``size`` is refused.
+        A framing that scales is refused.
         """
+        box, size, steps = framing
         if size is not None:
             raise VideoError(f"{self._path}: only PyAV scales while it decodes; set scaling='exact' or decoder='pyav'")
         frames_THWC = self._decode(numbers) if numbers else None
         if frames_THWC is None:
-            return self._with_pyav().read(numbers, box=box, steps=steps)
+            return self._with_pyav().read(numbers, framing)
         if box is not None:
             top, left, height, width = box
             frames_THWC = frames_THWC[:, top : top + height, left : left + width].contiguous()

@@ -5,7 +5,7 @@ begins with can be worked out first, and be done to each picture as soon as it i
 converted to RGB, and a picture is resized while it is in the processor's cache.
 
     plan = plan_clip(transform, (video.height, video.width), rng)
-    frames_THWC = video.get_frames(indices, box=plan.box, size=plan.size, steps=plan.steps)
+    frames_THWC = video.get_frames(indices, plan.framing)
     clip = plan.rest(frames_THWC[None], rng)
 """
 
@@ -53,19 +53,34 @@ def _size_after(step: Box | Size) -> Size:
     return (step.height, step.width) if isinstance(step, Box) else step
 
 
+class Framing(NamedTuple):
+    """What is read of each picture.
+
+    Attributes:
+        box: the part of it as displayed; None for all of it.
+        size: (height, width) that the decoder scales that to; None for the size that it has. PyAV alone can do that, by
+            libswscale: bilinear, averaging where it shrinks.
+        steps: crops and resizes after that, done as soon as a picture is decoded; None for none.
+    """
+
+    box: Box | None = None
+    size: Size | None = None
+    steps: FrameSteps | None = None
+
+
+WHOLE = Framing()
+"""Whole pictures, as they are."""
+
+
 class Plan(NamedTuple):
     """How to read a clip, and what remains to be done to it.
 
     Attributes:
-        box: the part of the picture to read; None for all of it.
-        size: (height, width) that the decoder scales it to; None for the size that it has.
-        steps: what is done to each picture after that; None for nothing.
+        framing: what is read of each picture.
         rest: what remains for the clip; a LabelTransform.
     """
 
-    box: Box | None
-    size: Size | None
-    steps: FrameSteps | None
+    framing: Framing
     rest: Compose
 
 
@@ -103,7 +118,8 @@ def plan_clip(transform: Transform, size: Size, rng: np.random.Generator, *, sca
     if first is not None:
         del steps[0]
     by_decoder = _size_after(steps.pop(0)) if steps and scaling == "swscale" else None
-    return Plan(first, by_decoder, FrameSteps(tuple(steps)) if steps else None, Compose(transforms[done:]))
+    framing = Framing(first, by_decoder, FrameSteps(tuple(steps)) if steps else None)
+    return Plan(framing, Compose(transforms[done:]))
 
 
 def _cropped_first(steps: list[Box | Size], size: Size) -> list[Box | Size]:
