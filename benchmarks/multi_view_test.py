@@ -1,6 +1,8 @@
 """Speed of the 4x3 test protocol: the views of many videos in full chunks, against loops that feed one video at a time.
 
-    python benchmarks/multi_view_test.py --size 340x256 --count 12 --out benchmarks/results/multi_view_test_cpu.json
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/multi_view_test.py --size 340x256 --count 12 --out multi_view_test.json
+
+The variable is what the `iwin` command sets: threads of the model that wait must not spin on the decoders' cores.
 
 All variants score the same videos with the same weights, and their scores must agree before their times mean anything:
 
@@ -15,6 +17,7 @@ Each round runs every variant once; the ratios of a round compare neighbours in 
 import argparse
 import io
 import json
+import os
 import platform
 import statistics
 import sys
@@ -135,7 +138,7 @@ def main() -> None:
     if args.out:
         machine = torch.cuda.get_device_name() if torch.cuda.is_available() and not args.cpu else platform.processor()
         record = {
-            "command": f"python {' '.join(sys.argv)}",
+            "command": f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', '')} python {' '.join(sys.argv)}",
             "date": date.today().isoformat(),
             "machine": machine or platform.machine(),
             "threads": torch.get_num_threads(),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from iwin.data.passing import Inbox, Outbox
+from iwin.data.passing import Alive, Inbox, Outbox
 
 
 class Way:
@@ -68,6 +68,13 @@ def test_memory_is_used_again(way: Way) -> None:
 def test_larger_results_find_room(way: Way) -> None:
     for size in (1, 10_000, 10, 1_000_000, 5):
         assert torch.equal(way.carry(torch.arange(size)), torch.arange(size))
+
+
+def test_signs_of_life_take_no_memory(way: Way) -> None:
+    for _ in range(50):
+        way.outbox.say_alive()
+        assert isinstance(way.inbox.receive(), Alive)
+    assert way.outbox._sheets == []
 
 
 def test_nothing_yet_and_nothing_any_more(way: Way) -> None:

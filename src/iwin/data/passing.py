@@ -29,6 +29,12 @@ from torch import Tensor
 
 _NUMBER = struct.Struct("<Q")
 
+_NO_SHEET = 2**64 - 1
+
+
+class Alive:
+    """What is received when the other side has nothing to say but that it is at work."""
+
 
 class _Pickler(pickle.Pickler):
     """Takes tensors for arrays, whose bytes pickle leaves where they are."""
@@ -61,6 +67,10 @@ class Outbox:
         sheet.write([memoryview(table), *parts])
         # The number and the descriptor go in one message: half of it cannot arrive.
         socket.send_fds(self._to, [_NUMBER.pack(number)], [sheet.descriptor] if is_new else [])
+
+    def say_alive(self) -> None:
+        """Let the other side know that work goes on; as often as one likes, it takes no memory."""
+        self._to.sendall(_NUMBER.pack(_NO_SHEET))
 
     def reclaim(self, numbers: Iterable[int]) -> None:
         """Use these sheets again: the other side has released them."""
@@ -95,7 +105,7 @@ class Inbox:
         self._released: deque[int] = deque()
 
     def receive(self) -> Any:
-        """The next result; its tensors and arrays lie in its sheet, which is theirs while one of them is in use.
+        """The next result, or `Alive`; its tensors and arrays lie in its sheet, which is theirs while one is in use.
 
         Raises:
             BlockingIOError: if there is none yet.
@@ -105,6 +115,8 @@ class Inbox:
         if not head:
             raise EOFError
         (number,) = _NUMBER.unpack(head)
+        if number == _NO_SHEET:
+            return Alive()
         for descriptor in descriptors:
             self._sheets[number] = mmap.mmap(descriptor, 0)
             os.close(descriptor)

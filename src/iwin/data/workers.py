@@ -33,7 +33,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 import torch
 
-from iwin.data.passing import Inbox, Outbox
+from iwin.data.passing import Alive, Inbox, Outbox
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -64,11 +64,6 @@ class Lost:
 
     kind: Literal["hang", "crash", "error"]
     reason: str
-
-
-@dataclass(frozen=True)
-class _Alive:
-    """The process has started, or is making progress."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +180,7 @@ class _Worker(Generic[Task]):
             while True:
                 result = self._inbox.receive()
                 self._ready, self._since = True, time.monotonic()
-                if isinstance(result, _Alive):
+                if isinstance(result, Alive):
                     continue
                 if isinstance(result, _Broken):
                     raise RuntimeError(f"in a decoder process:\n{result.story}")
@@ -247,7 +242,7 @@ _outbox: Outbox | None = None
 def report_progress() -> None:
     """Called by the function that processes apply, between the steps of a long task: its time limit begins anew."""
     if _outbox is not None:
-        _tell(_Alive())
+        _tell(_outbox.say_alive)
 
 
 def _serve(orders: Connection, results: socket.socket, work: Callable[[Any], Any]) -> None:
@@ -258,7 +253,7 @@ def _serve(orders: Connection, results: socket.socket, work: Callable[[Any], Any
     torch.set_num_threads(1)  # there is a process a core already
     global _outbox
     _outbox = Outbox(results)
-    _tell(_Alive())
+    _tell(_outbox.say_alive)
     while True:
         try:
             task, released = orders.recv()
@@ -269,13 +264,12 @@ def _serve(orders: Connection, results: socket.socket, work: Callable[[Any], Any
             result = work(task)
         except Exception:  # told where the run is told of everything
             result = _Broken(traceback.format_exc())
-        _tell(result)
+        _tell(_outbox.send, result)
 
 
-def _tell(message: Any) -> None:
-    assert _outbox is not None
+def _tell(how: Callable[..., None], *result: Any) -> None:
     try:
-        _outbox.send(message)
+        how(*result)
     except ConnectionError:  # the parent is no more
         os._exit(1)
 
