@@ -59,6 +59,7 @@ def test_processes_end_when_the_iteration_is_left(tmp_path: Path) -> None:
     assert gone(int(pid))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
