@@ -25,10 +25,9 @@ STEPS = Compose((Resize(short_side=256), RandomResizedCrop(), Resize(size=(224, 
 
 
 def resident(pid: int | str) -> float:
-    """MiB of a process that are in memory and its own."""
+    """MiB of a process that are in memory, its part of what it shares with others among them."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
-    return kilobytes / 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def decoder_process() -> int:
@@ -65,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders of videos")
     parser.add_argument("--decodes", type=int, default=20_000)
-    parser.add_argument("--every", type=int, default=1000)
+    parser.add_argument("--every", type=int, default=700)
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     args = parser.parse_args()
     rows = measure(args.data, decodes=args.decodes, every=args.every)

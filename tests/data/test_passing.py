@@ -1,15 +1,18 @@
 """Results that travel through shared memory, inside one process."""
 
 import gc
+import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from iwin.data.passing import Alive, Inbox, Outbox
+from iwin.data.passing import Alive, Ended, Inbox, Outbox
+from iwin.errors import DataError
 
 
 class Way:
@@ -28,9 +31,7 @@ class Way:
 def way() -> Iterator[Way]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        way = Way(ours, theirs)
-        yield way
-        way.outbox.close()
+        yield Way(ours, theirs)
 
 
 @pytest.mark.parametrize("result", [None, "words", (1, {"a": [2.5]}), b"x" * 100_000])
@@ -44,6 +45,7 @@ def test_tensors_arrive_as_they_are(way: Way, shape: tuple[int, ...], dtype: tor
     sent = torch.arange(24).to(dtype)[: int(np.prod(shape))].reshape(shape)
     found = way.carry({"views": sent, "turned": sent.transpose(0, -1) if shape else sent})
     assert torch.equal(found["views"], sent)
+    assert found["views"].data_ptr() % 64 == 0 or not sent.numel()
     assert torch.equal(found["turned"], sent.transpose(0, -1) if shape else sent)
 
 
@@ -71,10 +73,21 @@ def test_larger_results_find_room(way: Way) -> None:
 
 
 def test_signs_of_life_take_no_memory(way: Way) -> None:
-    for _ in range(50):
+    for _ in range(5000):  # more than the socket takes: the rest is not said
         way.outbox.say_alive()
-        assert isinstance(way.inbox.receive(), Alive)
+    assert isinstance(way.inbox.receive(), Alive)
     assert way.outbox._sheets == []
+
+
+def test_too_few_open_files_are_told(way: Way) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, limits[1]))
+    try:
+        with pytest.raises((DataError, OSError), match=r"ulimit -n|Too many open files"):
+            _ = [way.carry(torch.zeros(10)) for _ in range(100)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert torch.equal(way.carry(torch.ones(10)), torch.ones(10))
 
 
 def test_nothing_yet_and_nothing_any_more(way: Way) -> None:
@@ -83,5 +96,5 @@ def test_nothing_yet_and_nothing_any_more(way: Way) -> None:
     way.outbox.send("last")
     way.outbox._to.close()
     assert way.inbox.receive() == "last"
-    with pytest.raises(EOFError):
+    with pytest.raises(Ended):
         way.inbox.receive()

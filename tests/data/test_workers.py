@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,10 @@ def work(task: Any) -> Any:
             return {"views": torch.full((2, 3), value), "noise": torch.arange(value * 1000)}
         case "pid":
             return os.getpid()
+        case "unpicklable":
+            return lambda: None
+        case "die later":
+            threading.Timer(0.2, os._exit, [7]).start()
     return task
 
 
@@ -101,9 +106,17 @@ def test_a_stopped_process_is_replaced() -> None:
             os.kill(first, 0)
 
 
-def test_a_mistake_is_raised_with_its_place() -> None:
-    with workers() as pool, pytest.raises(RuntimeError, match="ZeroDivisionError: a mistake"):
-        results(pool, ["raise"])
+@pytest.mark.parametrize(("task", "told"), [("raise", "ZeroDivisionError: a mistake"), ("unpicklable", "pickle")])
+def test_a_mistake_is_raised_with_its_place(task: str, told: str) -> None:
+    with workers() as pool, pytest.raises(RuntimeError, match=told):
+        results(pool, [task])
+
+
+def test_a_process_that_dies_between_tasks_costs_none() -> None:
+    with Workers(work, count=1, time_limit=60, tries=1) as pool:
+        assert results(pool, ["die later"]) == ["die later"]
+        time.sleep(0.5)
+        assert results(pool, [1, 2]) == [1, 2]
 
 
 def test_closing_ends_all_processes() -> None:

@@ -58,6 +58,12 @@ def test_a_folder_with_train_in_it_holds_splits(tmp_path: Path) -> None:
     assert train.annotations.classes == val.annotations.classes == ("x", "y")
 
 
+def test_a_split_is_read_from_the_folder_of_its_usual_name(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("train/x/a.mp4", "val/x/b.mp4", "dev/x/c.mp4", "valid/x/d.mp4")))
+    _, val = read_splits([tmp_path])
+    assert (val.name, lines(val)) == ("val", [("val/x/b.mp4", (0,))])
+
+
 def test_a_class_may_be_called_test(tmp_path: Path) -> None:
     touch(tmp_path / "clips" / "test" / "a.mp4", tmp_path / "clips" / "rest" / "a.mp4")
     (split,) = read_splits([tmp_path / "clips"])
@@ -101,8 +107,9 @@ def test_names_have_to_differ(tmp_path: Path) -> None:
 
 def test_options_without_effect_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "x" / "a.mp4")
-    with pytest.raises(DataError, match=r"--root .* has no effect"):
-        read_splits([tmp_path], root=tmp_path)
+    for source in (tmp_path, tmp_path / "metadata.csv"):
+        with pytest.raises(DataError, match=r"--root .* has no effect"):
+            read_splits([source], root=tmp_path)
 
 
 def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -110,3 +117,6 @@ def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
         read_splits([tmp_path / "no"])
     with pytest.raises(DataError, match="cannot be read"):
         read_splits([tmp_path / "no.txt"])
+    for name in ("metadata.csv", "index.json"):
+        with pytest.raises(DataError, match=f"{name}: there is no such file"):
+            read_splits([tmp_path / name])

@@ -87,7 +87,7 @@ def growth(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
         for row, (key, label) in enumerate((("seconds", "seconds a clip"), ("peak_bytes", "peak memory, MiB"))):
             panel: Axes = axes[row, column]
             for name in dict.fromkeys(point["variant"] for point in points):
-                line = [point for point in points if point["variant"] == name]
+                line = [point for point in points if point["variant"] == name and point[key] is not None]
                 unit = 2**20 if key == "peak_bytes" else 1
                 panel.plot([p[axis] for p in line], [p[key] / unit for p in line], marker="o", label=name)
             panel.set_xscale("log", base=2)

@@ -213,7 +213,9 @@ def _measure_together(
     try:
         for number in range(-1, rounds):
             say(f"{subjects[0][0].name}, {pattern.name}: " + (f"round {number + 1}" if number >= 0 else "warming up"))
-            for result, loader in zip(results, loaders, strict=True):
+            turns = list(zip(results, loaders, strict=True))
+            first = number % len(turns)  # the memory that a reader leaves behind is not always met by the same one
+            for result, loader in turns[first:] + turns[:first]:
                 start = time.perf_counter()
                 found: Any = None
                 for found in loader:
@@ -251,7 +253,7 @@ def _measure_stages(kind: Kind, reader: Reader, pattern: Pattern, result: Result
         views = read(kind.paths[number % len(kind.paths)], number, watch)
         place = number % batch
         if len(passed) == place:
-            passed.append(torch.zeros_like(views))
+            passed.append(views.clone())
         with watch("collate"):
             passed[place].copy_(views)
             if place == batch - 1 or number == clips - 1:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from iwin.data.annotations import Annotations, FrameList, read_class_folders, read_list
 from iwin.data.shards import is_shards, read_shards
 from iwin.data.video_folder import METADATA, Table, find_table, read_video_folder
+from iwin.errors import DataError
 
 
 def read_annotation_file(
@@ -33,12 +34,15 @@ def read_annotation_file(
         DataError: if it cannot be read.
     """
     place = str(path)
-    if frames is None and is_table(place):
-        return read_video_folder(Table(place), classes=classes, multi_label=multi_label)
-    if frames is None and is_shards(place):
-        shards = read_shards(place, classes=classes, multi_label=multi_label)
-        if shards is not None:
-            return shards
+    try:
+        if frames is None and is_table(place):
+            return read_video_folder(Table(place), classes=classes, multi_label=multi_label)
+        if frames is None and is_shards(place):
+            shards = read_shards(place, classes=classes, multi_label=multi_label)
+            if shards is not None:
+                return shards
+    except FileNotFoundError:
+        raise DataError(f"{place}: there is no such file; check the path") from None
     return read_list(path, root=root, multi_label=multi_label, frames=frames)
 
 

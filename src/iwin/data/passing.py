@@ -11,6 +11,7 @@ sheet is an unnamed file of which the other side gets the descriptor, so no resu
 process that made them, and containers with a small /dev/shm do.
 """
 
+import contextlib
 import mmap
 import os
 import pickle
@@ -19,7 +20,7 @@ import struct
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -27,13 +28,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iwin.errors import DataError
+
 _NUMBER = struct.Struct("<Q")
 
 _NO_SHEET = 2**64 - 1
 
+_TOO_MANY = "clips in use need more open files than this process may have; raise `ulimit -n`, or use smaller batches"
+
+_ALIGNMENT = 64
+"""Bytes, as of PyTorch's own memory."""
+
 
 class Alive:
     """What is received when the other side has nothing to say but that it is at work."""
+
+
+class Ended(Exception):  # noqa: N818 (no mistake: the other side is gone)
+    """There will be no more results."""
 
 
 class _Pickler(pickle.Pickler):
@@ -52,7 +64,7 @@ class Outbox:
 
     def __init__(self, to: socket.socket) -> None:
         self._to = to
-        self._sheets: list[_Sheet] = []
+        self._sheets: list[mmap.mmap] = []
         self._free: list[int] = []
 
     def send(self, result: Any) -> None:
@@ -61,34 +73,34 @@ class Outbox:
         head = BytesIO()
         _Pickler(head, protocol=5, buffer_callback=buffers.append).dump(result)
         parts = [head.getbuffer(), *(buffer.raw() for buffer in buffers)]
-        table = b"".join(map(_NUMBER.pack, [len(parts), *(part.nbytes for part in parts)]))
-        number, is_new = self._sheet_of(len(table) + sum(part.nbytes for part in parts))
-        sheet = self._sheets[number]
-        sheet.write([memoryview(table), *parts])
+        places = _places([part.nbytes for part in parts])
+        number, descriptors = self._take(places[-1].stop)
+        _write(self._sheets[number], parts, places)
         # The number and the descriptor go in one message: half of it cannot arrive.
-        socket.send_fds(self._to, [_NUMBER.pack(number)], [sheet.descriptor] if is_new else [])
+        socket.send_fds(self._to, [_NUMBER.pack(number)], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def say_alive(self) -> None:
-        """Let the other side know that work goes on; as often as one likes, it takes no memory."""
-        self._to.sendall(_NUMBER.pack(_NO_SHEET))
+        """Let the other side know that work goes on; as often as one likes, it neither waits nor takes memory."""
+        with contextlib.suppress(BlockingIOError):  # it has hundreds of signs of life to read
+            self._to.send(_NUMBER.pack(_NO_SHEET), socket.MSG_DONTWAIT)
 
     def reclaim(self, numbers: Iterable[int]) -> None:
         """Use these sheets again: the other side has released them."""
         self._free += numbers
 
-    def close(self) -> None:
-        """Let go of the sheets; the other side keeps what it has."""
-        for sheet in self._sheets:
-            os.close(sheet.descriptor)
-        self._sheets, self._free = [], []
-
-    def _sheet_of(self, size: int) -> tuple[int, bool]:
-        """A free sheet of so many bytes or more, and whether the other side has yet to map it."""
+    def _take(self, size: int) -> tuple[int, list[int]]:
+        """A free sheet of so many bytes or more, and its descriptor if the other side has yet to map it."""
         if not self._free:
-            self._sheets.append(_Sheet())
-            self._free.append(len(self._sheets) - 1)
+            self._free.append(len(self._sheets))
         number = self._free.pop()  # the one released last, which is likeliest to be in a cache
-        return number, self._sheets[number].grow(size)
+        if number < len(self._sheets) and len(self._sheets[number]) >= size:
+            return number, []
+        descriptor = _memory_file()
+        os.ftruncate(descriptor, size)
+        self._sheets[number : number + 1] = [mmap.mmap(descriptor, size)]
+        return number, [descriptor]
 
 
 class Inbox:
@@ -109,17 +121,26 @@ class Inbox:
 
         Raises:
             BlockingIOError: if there is none yet.
-            EOFError: if there will be none: the other side is gone.
+            Ended: if there will be none.
+            DataError: if this process may not open more files.
         """
-        head, descriptors, _, _ = socket.recv_fds(self._from, _NUMBER.size, 1)
+        try:
+            head, descriptors, flags, _ = socket.recv_fds(self._from, _NUMBER.size, 1)
+        except ConnectionError:
+            raise Ended from None
         if not head:
-            raise EOFError
+            raise Ended
         (number,) = _NUMBER.unpack(head)
         if number == _NO_SHEET:
             return Alive()
-        for descriptor in descriptors:
-            self._sheets[number] = mmap.mmap(descriptor, 0)
-            os.close(descriptor)
+        try:
+            for descriptor in descriptors:
+                self._sheets[number] = mmap.mmap(descriptor, 0)
+                os.close(descriptor)
+        except OSError as error:
+            raise DataError(f"{_TOO_MANY} ({error.strerror})") from None
+        if flags & socket.MSG_CTRUNC:  # the descriptor found no place
+            raise DataError(_TOO_MANY)
         # What is unpickled holds on to this array, not to the mapping, so its end tells that the sheet is free.
         sheet: Any = np.frombuffer(self._sheets[number], dtype=np.uint8)
         weakref.finalize(sheet, self._released.append, number).atexit = False
@@ -131,29 +152,12 @@ class Inbox:
         return [self._released.popleft() for _ in range(len(self._released))]
 
 
-class _Sheet:
-    """A piece of memory that another process can map."""
-
-    def __init__(self) -> None:
-        self.descriptor = _memory_file()
-        self._content: mmap.mmap | None = None
-
-    def grow(self, size: int) -> bool:
-        """Make it large enough, whatever is in it; returns whether it was not."""
-        if self._content is not None and len(self._content) >= size:
-            return False
-        os.ftruncate(self.descriptor, size)
-        self._content = mmap.mmap(self.descriptor, size)
-        return True
-
-    def write(self, parts: Iterable[memoryview]) -> None:
-        """Fill it, from its beginning on."""
-        assert self._content is not None
-        with memoryview(self._content) as content:
-            start = 0
-            for part in parts:
-                content[start : start + part.nbytes] = part
-                start += part.nbytes
+def _write(sheet: mmap.mmap, parts: Sequence[memoryview], places: Sequence[slice]) -> None:
+    """Fill a sheet with parts, before them their count and their sizes in bytes."""
+    with memoryview(sheet) as content:
+        struct.pack_into(f"<{len(parts) + 1}Q", content, 0, len(parts), *(part.nbytes for part in parts))
+        for part, place in zip(parts, places, strict=True):
+            content[place] = part
 
 
 def _memory_file() -> int:
@@ -164,12 +168,18 @@ def _memory_file() -> int:
 
 
 def _parts(content: memoryview) -> tuple[memoryview, list[memoryview]]:
-    """The pickle and its buffers; in front of them stand their count and their sizes in bytes."""
-    count, *_ = _NUMBER.unpack_from(content)
-    start = _NUMBER.size * (count + 1)
-    parts = []
-    for place in range(count):
-        (size,) = _NUMBER.unpack_from(content, _NUMBER.size * (place + 1))
-        parts.append(content[start : start + size])
-        start += size
-    return parts[0], parts[1:]
+    """The pickle in a sheet, and its buffers."""
+    (count,) = _NUMBER.unpack_from(content)
+    story, *buffers = (content[place] for place in _places(struct.unpack_from(f"<{count}Q", content, _NUMBER.size)))
+    return story, buffers
+
+
+def _places(sizes: Sequence[int]) -> list[slice]:
+    """Where parts of these sizes lie, behind their count and sizes; vector instructions want them aligned."""
+    places = []
+    end = _NUMBER.size * (len(sizes) + 1)
+    for size in sizes:
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        end = start + size
+        places.append(slice(start, end))
+    return places

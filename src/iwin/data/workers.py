@@ -33,7 +33,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 import torch
 
-from iwin.data.passing import Alive, Inbox, Outbox
+from iwin.data.passing import Alive, Ended, Inbox, Outbox
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -87,7 +87,8 @@ class Workers(Generic[Task, Result]):
     itself can deadlock in the threads of CUDA and FFmpeg, and spawning pays seconds of imports for every process.
 
     Args:
-        work: the function; it and the tasks are pickled. Tensors in its results cost no pickling.
+        work: the function; it and the tasks are pickled, which should take up no more than some kilobytes: a process
+            has to read them. Tensors in its results cost no pickling.
         count: number of processes.
         time_limit: seconds that may pass on a task without its result or a `report_progress`.
         tries: processes that may be lost to a task.
@@ -97,6 +98,7 @@ class Workers(Generic[Task, Result]):
         self._work, self._time_limit, self._tries = work, time_limit, tries
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["iwin.data.datasets"])
+        _allow_open_files()
         _start_fork_server()
         self._workers: list[_Worker[Task]] = [_Worker(self._context, work) for _ in range(count)]
 
@@ -115,7 +117,7 @@ class Workers(Generic[Task, Result]):
         for place, worker in enumerate(self._workers):
             done += worker.take()
             loss = worker.loss(self._time_limit)
-            if loss is not None:
+            if loss is not None and worker.is_to_blame:
                 worker.tasks[0].losses += 1
                 if worker.tasks[0].losses == self._tries:
                     done.append((worker.tasks.popleft().number, loss))
@@ -157,8 +159,13 @@ class _Worker(Generic[Task]):
         results.close()
         self.tasks: deque[_Assignment[Task]] = deque()
         self.done = self._sent = 0
-        self._ready = self._gone = False
+        self._ready = self._begun = self._gone = False
         self._since = time.monotonic()
+
+    @property
+    def is_to_blame(self) -> bool:
+        """Whether it was lost to its task: it had begun with that, or could not even start."""
+        return self._begun or not self._ready
 
     def give(self, assignment: _Assignment[Task]) -> None:
         """Add a task."""
@@ -179,9 +186,11 @@ class _Worker(Generic[Task]):
         try:
             while True:
                 result = self._inbox.receive()
-                self._ready, self._since = True, time.monotonic()
-                if isinstance(result, Alive):
+                self._since = time.monotonic()
+                if isinstance(result, Alive):  # the first says that it has started, others that it is at a task
+                    self._begun, self._ready = self._ready, True
                     continue
+                self._begun = False
                 if isinstance(result, _Broken):
                     raise RuntimeError(f"in a decoder process:\n{result.story}")
                 done = self.tasks.popleft()
@@ -191,17 +200,15 @@ class _Worker(Generic[Task]):
                 yield done.number, result
         except BlockingIOError:
             return
-        except (EOFError, ConnectionError):
+        except Ended:
             self._gone = True
 
     def loss(self, time_limit: float) -> Lost | None:
-        """How the process was lost, if it was, and was at something."""
-        if not self.tasks:
-            return None
+        """How the process was lost, if it was."""
         if self._gone:
             self.process.join(_PATIENCE)
             return Lost("crash", f"the process that worked on it died ({_ending(self.process.exitcode)})")
-        if self._ready and time.monotonic() - self._since > time_limit:
+        if self.tasks and self._ready and time.monotonic() - self._since > time_limit:
             return Lost("hang", f"nothing came for {time_limit:g} seconds, so the process at it was killed")
         return None
 
@@ -215,6 +222,15 @@ class _Worker(Generic[Task]):
 
 def _ending(code: int | None) -> str:
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
+
+
+def _allow_open_files() -> None:
+    """As many as the system allows: results in use take a descriptor each, and 1,024 is a usual limit."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # no Unix; not allowed; more than macOS takes
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -259,12 +275,15 @@ def _serve(orders: Connection, results: socket.socket, work: Callable[[Any], Any
             task, released = orders.recv()
         except (EOFError, ConnectionError):
             return
+        except Exception:  # a task that does not unpickle here
+            _tell(_outbox.send, _Broken(traceback.format_exc()))
+            continue
         _outbox.reclaim(released)
+        _tell(_outbox.say_alive)
         try:
-            result = work(task)
+            _tell(_outbox.send, work(task))
         except Exception:  # told where the run is told of everything
-            result = _Broken(traceback.format_exc())
-        _tell(_outbox.send, result)
+            _tell(_outbox.send, _Broken(traceback.format_exc()))
 
 
 def _tell(how: Callable[..., None], *result: Any) -> None:

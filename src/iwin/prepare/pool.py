@@ -1,8 +1,8 @@
 """Work on many items in processes of their own, any of which may hang or crash without harm to the others.
 
-for index, result in run_all(measure, paths, processes=8, time_limit=60):
-if isinstance(result, Lost):
-print(paths[index], result.reason)
+    for index, result in run_all(measure, paths, processes=8, time_limit=60):
+        if isinstance(result, Lost):
+            print(paths[index], result.reason)
 """
 
 import os

@@ -69,14 +69,17 @@ def read_splits(
         if is_url(place):
             raise DataError(f"{place}: is an address; training and testing read it as it is, this works on local files")
         source = Path(place)
-        is_whole = is_table(place) or is_shards(place)  # it tells itself where its videos are
-        if (is_whole or source.suffix in LIST_SUFFIXES) and not source.is_dir():
-            base = source.parent if root is None or is_whole else Path(root)
+        is_list = source.suffix in LIST_SUFFIXES and (frame_folders or not is_table(place))
+        if is_list and not source.is_dir():
+            base = source.parent if root is None else Path(root)
             frames = FrameList() if frame_folders else None
             annotations = read_annotation_file(source, root=base, multi_label=multi_label, frames=frames)
-            splits.append(Split(source.absolute().parent.name if is_whole else source.stem, annotations, base))
+            splits.append(Split(source.stem, annotations, base))
         elif root is not None:
-            raise DataError(f"--root {root}: has no effect on the folder {source}; it is for list files")
+            raise DataError(f"--root {root}: has no effect on {source}; it is for list files")
+        elif (is_table(place) or is_shards(place)) and not source.is_dir():
+            annotations = read_annotation_file(source, multi_label=multi_label)
+            splits.append(Split(source.resolve().parent.name, annotations, source.parent))
         elif (source / "train.txt").is_file():
             lists = [path for name in SPLITS if (path := source / f"{name}.txt").is_file()]
             splits += read_splits(lists, multi_label=multi_label, frame_folders=frame_folders)
@@ -91,7 +94,8 @@ def read_splits(
 
 def _read_folder(folder: Path, *, multi_label: bool) -> list[Split]:
     inside = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
-    found = {name: own for name, names in zip(SPLITS, SPLIT_NAMES, strict=True) for own in names if own in inside}
+    aliases = zip(SPLITS, SPLIT_NAMES, strict=True)
+    found = {name: next(own for own in names if own in inside) for name, names in aliases if inside & set(names)}
     if not ("train" in inside or (found and inside == set(found.values()))):  # a class may be called "test"
         return [Split(folder.resolve().name, read_annotation_folder(folder, multi_label=multi_label), folder)]
     splits: list[Split] = []

@@ -251,7 +251,8 @@ class RandomCrop:
 def _joined(clips: list[Tensor]) -> Tensor:
     """The views of all clips (V, T, H, W, 3), which are of one shape, copied into one clip."""
     count, *shape = clips[0].shape
-    return torch.cat(clips, out=empty_clip(len(clips) * count, *shape))
+    joined = empty_clip(len(clips) * count, *shape) if clips[0].device.type == "cpu" else None
+    return torch.cat(clips, out=joined)
 
 
 @dataclass(frozen=True)
