@@ -3,6 +3,8 @@
     for index, result in run_all(measure, paths, processes=8, time_limit=60):
         if isinstance(result, Lost):
             print(paths[index], result.reason)
+
+Unlike in training, an item is tried once: a file that costs a process its life is what the user wants to know of.
 """
 
 import os
