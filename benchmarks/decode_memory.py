@@ -25,9 +25,9 @@ STEPS = Compose((Resize(short_side=256), RandomResizedCrop(), Resize(size=(224, 
 
 
 def resident(pid: int | str) -> float:
-    """MiB of a process that are in memory, its part of what it shares with others among them."""
+    """MiB of a process that are in memory, without files: its own, and its part of what it shares with others."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
 
 
 def decoder_process() -> int:

@@ -25,8 +25,8 @@ RECORD: dict[str, Any] = {
     | {"bf16": {"error": "differs"}},
     "growth": {
         "frames": [
-            {"variant": name, "frames": frames, "seconds": 0.1 * frames, "peak_bytes": 2**20 * frames}
-            for name in ("reference-fp32", "fp32")
+            {"variant": name, "frames": frames, "seconds": 0.1 * frames, "peak_bytes": peak and peak * frames}
+            for name, peak in (("reference-fp32", 2**20), ("fp32", 2**19), ("fp32-openvino", None))
             for frames in (4, 8)
         ]
     },
