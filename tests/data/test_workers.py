@@ -112,6 +112,15 @@ def test_a_mistake_is_raised_with_its_place(task: str, told: str) -> None:
         results(pool, [task])
 
 
+def test_a_process_that_dies_at_once_is_replaced() -> None:
+    with workers() as pool:
+        first = pool._workers[0]
+        first.process.kill()
+        while pool._workers[0] is first:
+            assert pool.receive() == []
+        assert results(pool, [1]) == [1]
+
+
 def test_a_process_that_dies_between_tasks_costs_none() -> None:
     with Workers(work, count=1, time_limit=60, tries=1) as pool:
         assert results(pool, ["die later"]) == ["die later"]

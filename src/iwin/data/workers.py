@@ -164,8 +164,8 @@ class _Worker(Generic[Task]):
 
     @property
     def is_to_blame(self) -> bool:
-        """Whether it was lost to its task: it had begun with that, or could not even start."""
-        return self._begun or not self._ready
+        """Whether its loss is its task's: it had begun with that, or had a task and could not even start."""
+        return bool(self.tasks) and (self._begun or not self._ready)
 
     def give(self, assignment: _Assignment[Task]) -> None:
         """Add a task."""
