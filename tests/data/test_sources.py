@@ -265,10 +265,10 @@ def test_a_run_on_s3(s3: Any, tmp_path: Path) -> None:
     root = write_class_folders(tmp_path / "clips")
     s3.put(str(root), "bucket/run", recursive=True)
     names = [f"class {label}/{number}.mp4 {label}" for label in range(3) for number in range(3)]
-    s3.pipe_file("bucket/lists/run.txt", "\n".join([*names, "class 0/none.mp4 0"]).encode())
+    s3.pipe_file("bucket/run_lists/run.txt", "\n".join([*names, "class 0/none.mp4 0"]).encode())
     options = ["data.workers_per_gpu=2", "data.videos_per_gpu=3", "total_epochs=1"]
     options += ["data.train.data_prefix=s3://bucket/run", "data.val.data_prefix=s3://bucket/run"]
-    options += ["data.val.ann_file=s3://bucket/lists/run.txt"]
+    options += ["data.val.ann_file=s3://bucket/run_lists/run.txt"]
     command = [sys.executable, "-m", "iwin", "train", "iwin_nano_demo", "--work-dir", "run", "--cfg-options", *options]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
