@@ -5,6 +5,7 @@ library; 10-bit video it converts another way, within TEN_BIT levels of 255.
 """
 
 import struct
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -189,10 +190,10 @@ def test_what_is_chosen_outright_is_not_talked_about() -> None:
     assert choose_decoder("pyav") == ("pyav", None)
 
 
-def test_a_decoder_that_cannot_be_loaded() -> None:
-    problem = load_problem()
-    if problem is None:
-        pytest.skip("torchcodec works in this process")
+def test_a_decoder_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)  # which makes its import fail
+    monkeypatch.setattr("iwin.data.torchcodec.load_problem", load_problem.__wrapped__)
+    problem = "it is not installed (pip install 'iwin[torchcodec]')"
     with pytest.raises(VideoError, match=r"the decoder torchcodec cannot be used: it .*; set decoder='pyav'"):
         choose_decoder("torchcodec")
     decoder, line = choose_decoder("auto", device="cuda")

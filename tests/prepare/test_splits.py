@@ -110,6 +110,8 @@ def test_options_without_effect_are_refused(tmp_path: Path) -> None:
     for source in (tmp_path, tmp_path / "metadata.csv"):
         with pytest.raises(DataError, match=r"--root .* has no effect"):
             read_splits([source], root=tmp_path)
+    with pytest.raises(DataError, match="--frame-folders: has no effect"):
+        read_splits([tmp_path], frame_folders=True)
 
 
 def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:

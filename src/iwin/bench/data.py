@@ -257,9 +257,11 @@ def _measure_stages(kind: Kind, reader: Reader, pattern: Pattern, result: Result
         with watch("collate"):
             passed[place].copy_(views)
             if place == batch - 1 or number == clips - 1:
-                torch.stack(passed[: place + 1]) if reader.scaling is None else collate(
-                    [Item(clip, (0,), number) for clip in passed[: place + 1]]
-                )
+                clips_of_batch = passed[: place + 1]
+                if reader.scaling is None:
+                    torch.stack(clips_of_batch)
+                else:
+                    collate([Item(clip, (0,), number) for clip in clips_of_batch])
     result.stages = {stage: 1000 * seconds / clips for stage, seconds in watch.seconds.items()}
 
 

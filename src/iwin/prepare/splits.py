@@ -77,6 +77,8 @@ def read_splits(
             splits.append(Split(source.stem, annotations, base))
         elif root is not None:
             raise DataError(f"--root {root}: has no effect on {source}; it is for list files")
+        elif frame_folders and not (source / "train.txt").is_file():
+            raise DataError(f"--frame-folders: has no effect on {source}; it is for list files")
         elif (is_table(place) or is_shards(place)) and not source.is_dir():
             annotations = read_annotation_file(source, multi_label=multi_label)
             splits.append(Split(source.resolve().parent.name, annotations, source.parent))
