@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.iwin import IwinBlock, Mlp, WindowAttention, deinterleave, interleave
+from iwin.models.iwin import IwinBlock, WindowAttention, deinterleave, interleave
 from iwin.models.native.attention import interleaved_attention, takes
 from iwin.models.native.library import compiled, library
 from iwin.models.native.linear import Linear, infers
@@ -60,6 +60,21 @@ def test_attention_survives_large_scores(size: float) -> None:
     torch.testing.assert_close(
         interleaved_attention(qkv, (1, 1), heads=1, scale=1.0).double(), expected, rtol=1e-3, atol=1e-3
     )
+
+
+@needs_kernels
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("rate", [0.02, 0.7, 3.0, -0.7])
+def test_attention_follows_scores_that_rise_from_key_to_key(rate: float, dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(1, 6, 7, 7, 96)
+    tokens = torch.arange(294.0).view(1, 6, 7, 7)
+    qkv[..., 0] = torch.rand(1, 6, 7, 7).round(decimals=1)  # queries that rise at once, late, and never
+    qkv[..., 32] = rate * tokens
+    qkv = qkv.to(dtype)
+    expected = gathered_attention(qkv.double(), (1, 1), 1, 1.0)
+    fast = interleaved_attention(qkv, (1, 1), heads=1, scale=1.0)
+    torch.testing.assert_close(fast.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 @needs_kernels
@@ -215,13 +230,25 @@ def test_linear_layers_keep_their_hooks_and_their_class() -> None:
     assert isinstance(layer, nn.Linear)
 
 
-@pytest.mark.parametrize("extra", [-1, 0, 1])
-def test_mlp_gives_the_same_in_slices(extra: int) -> None:
+@pytest.mark.parametrize("tokens", [-1, 0, 1])
+def test_a_block_gives_the_same_in_slices_and_leaves_its_input_alone(tokens: int) -> None:
     torch.manual_seed(0)
-    mlp = Mlp(8, 32).eval()
-    x = torch.randn(2, 1024 * torch.get_num_threads() + extra, 8)
-    whole = mlp(x)
+    block = IwinBlock(32, num_heads=1, window_size=(1, 1)).eval()
+    x = torch.randn(2, 1, 1, 1024 * torch.get_num_threads() + tokens, 32)
+    given = x.clone()
+    whole = block(x)
     assert not infers(x)
     with torch.no_grad():
         assert infers(x)
-        torch.testing.assert_close(mlp(x), whole, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(block(x), whole, rtol=1e-5, atol=1e-5)
+    assert torch.equal(x, given)
+
+
+def test_stochastic_depth_without_gradients_leaves_out_whole_samples() -> None:
+    torch.manual_seed(0)
+    block = IwinBlock(32, num_heads=1, drop_path=0.5).train()
+    x = torch.randn(64, 1, 1, 2, 32)
+    with torch.no_grad():
+        changed = (block(x) != x).flatten(1)
+    assert ((changed.sum(1) == 0) | changed.all(1)).all()
+    assert 0 < changed.all(1).sum() < 64

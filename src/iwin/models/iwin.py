@@ -141,7 +141,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
-        return by_slices(lambda x: self.drop(self.fc2(self.drop(self.act(self.fc1(x))))), x)
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
 class DropPath(nn.Module):
@@ -209,7 +209,9 @@ class IwinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, H, W, C); same shape out."""
         x = x + self.drop_path(self.mix_tokens(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        if self.training:  # stochastic depth leaves out whole samples, of which slices know nothing
+            return x + self.drop_path(self.mlp(self.norm2(x)))
+        return by_slices(lambda x: x + self.mlp(self.norm2(x)), x)
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """Sum of both branches on the normalised map x (B, T, H, W, C); same shape out."""
@@ -273,8 +275,10 @@ class PatchEmbed(nn.Module):
         if T % t or H % h or W % w:
             x = F.pad(x, (0, -W % w, 0, -H % h, 0, -T % t))
             T, H, W = x.shape[2:]
-        # Stride equals kernel, so the convolution is a matrix product over patches and lands channels-last.
-        x = x.reshape(B, C, T // t, t, H // h, h, W // w, w).permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
+        # Stride equals kernel, so the convolution is a matrix product over patches and lands channels-last. Channels go
+        # last before patches are cut too, so that a row of a patch is copied in one piece.
+        x = x.permute(0, 2, 3, 4, 1).reshape(B, T // t, t, H // h, h, W // w, w * C)
+        x = x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
         weight = self.proj.weight.view(-1, C, t, h, w).permute(0, 2, 3, 4, 1).flatten(1)
         x = F.linear(x, weight, self.proj.bias)
         return x if self.norm is None else self.norm(x)

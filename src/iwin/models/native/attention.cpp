@@ -7,7 +7,7 @@
 // Every matrix product, forward and backward, is the one tile below: 8 rows by 32 columns, summed over "words". In
 // bf16 a word is two numbers that follow each other along the summed axis, and VDPBF16PS sums both at once; in fp32 a
 // word is one number. Scores stand with keys as rows and queries as columns, so that a maximum over keys is a maximum
-// of registers. Sums are fp32 throughout.
+// of registers. A tile of scores becomes weights before it leaves the registers. Sums are fp32 throughout.
 
 #include <immintrin.h>
 
@@ -22,12 +22,18 @@ namespace {
 constexpr long D = 32;      // channels of a head; columns of a tile
 constexpr long ROWS = 8;    // rows of a tile
 constexpr long BLOCK = 32;  // queries that go together; columns of a tile
-constexpr long KEYS = 128;  // keys between two looks at the maximum; their scores stay in the first-level cache
+constexpr long KEYS = 256;  // keys whose weights wait for their product with the values, in the first-level cache
+
+// How far, in powers of two, a score may rise above the one that weights are relative to before that one moves. It must
+// leave room for sums below fp32's end, and spares nearly all tiles the multiplication of what has been summed so far.
+constexpr float RISE = 8;
 
 // For keys and queries that only fill up a tile: 2^x underflows to 0 as for infinity, of which a difference is no number.
 constexpr float FAR = 1e30f;
 
 using Word = int32_t;
+
+#define INLINE inline __attribute__((always_inline))
 
 struct Fp32 {
   using Number = float;
@@ -35,13 +41,12 @@ struct Fp32 {
   static __m512 add_product(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
-  static __m512i pack(const float* row) { return _mm512_loadu_si512(row); }
+  static __m512i pack(const __m512* rows) { return _mm512_castps_si512(rows[0]); }
   static void store(Word* words, __m512 low, __m512 high) {
     _mm512_storeu_ps(words, low);
     _mm512_storeu_ps(words + 16, high);
   }
   static float read(float x) { return x; }
-  static float round(float x) { return x; }
 };
 
 #ifdef __AVX512BF16__
@@ -49,11 +54,13 @@ struct Bf16 {
   using Number = uint16_t;
   static constexpr long PACK = 2;
   static __m512 add_product(__m512 sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
-  // 16 words from two rows of fp32: the first row's numbers are the words' lower halves.
-  static __m512i pack(const float* row) {
-    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(row)));
-    const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(row + 32)));
-    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+  // 16 words from two rows of fp32: the first row's numbers are the words' lower halves. Halves round away from 0, which
+  // takes fewer instructions than to even.
+  static __m512i pack(const __m512* rows) {
+    const __m512i half = _mm512_set1_epi32(0x8000), lower = _mm512_set1_epi32(0xFFFF);
+    const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(rows[0]), half), 16);
+    const __m512i high = _mm512_add_epi32(_mm512_castps_si512(rows[1]), half);
+    return _mm512_ternarylogic_epi32(lower, low, high, 0xCA);  // lower ? low : high
   }
   static void store(Word* words, __m512 low, __m512 high) {
     _mm512_storeu_si512(words, (__m512i)_mm512_cvtne2ps_pbh(high, low));
@@ -64,42 +71,58 @@ struct Bf16 {
     std::memcpy(&value, &bits, sizeof value);
     return value;
   }
-  static uint16_t round(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return x == x ? uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) : uint16_t(0x7FC0);
-  }
 };
 #endif
 
-// sums[8][32] = a b, or += a b: a's words stand at a[row * row_stride + step * step_stride], b's at b[step][32].
-template <class T>
-void tile(float* sums, const Word* a, long row_stride, long step_stride, const Word* b, long steps, bool add) {
+// Sums of 8 rows and 32 columns, in registers.
+struct Tile {
   __m512 low[ROWS], high[ROWS];
+};
+
+INLINE void clear(Tile& sums) {
 #pragma GCC unroll 8
-  for (long r = 0; r < ROWS; r++) {
-    low[r] = add ? _mm512_loadu_ps(sums + r * 32) : _mm512_setzero_ps();
-    high[r] = add ? _mm512_loadu_ps(sums + r * 32 + 16) : _mm512_setzero_ps();
-  }
+  for (long r = 0; r < ROWS; r++) sums.low[r] = sums.high[r] = _mm512_setzero_ps();
+}
+
+// sums += a b: a's words stand at a[row * row_stride + step * step_stride], b's at b[step][32].
+template <class T>
+INLINE void multiply(Tile& sums, const Word* a, long row_stride, long step_stride, const Word* b, long steps) {
   for (long s = 0; s < steps; s++) {
     const __m512i b_low = _mm512_loadu_si512(b + s * 32), b_high = _mm512_loadu_si512(b + s * 32 + 16);
 #pragma GCC unroll 8
     for (long r = 0; r < ROWS; r++) {
       const __m512i word = _mm512_set1_epi32(a[r * row_stride + s * step_stride]);
-      low[r] = T::add_product(low[r], word, b_low);
-      high[r] = T::add_product(high[r], word, b_high);
+      sums.low[r] = T::add_product(sums.low[r], word, b_low);
+      sums.high[r] = T::add_product(sums.high[r], word, b_high);
     }
   }
+}
+
+// The same with sums[8][32] in memory.
+template <class T>
+void multiply(float* sums, const Word* a, long row_stride, long step_stride, const Word* b, long steps) {
+  Tile tile;
 #pragma GCC unroll 8
   for (long r = 0; r < ROWS; r++) {
-    _mm512_storeu_ps(sums + r * 32, low[r]);
-    _mm512_storeu_ps(sums + r * 32 + 16, high[r]);
+    tile.low[r] = _mm512_loadu_ps(sums + r * 32);
+    tile.high[r] = _mm512_loadu_ps(sums + r * 32 + 16);
   }
+  multiply<T>(tile, a, row_stride, step_stride, b, steps);
+#pragma GCC unroll 8
+  for (long r = 0; r < ROWS; r++) {
+    _mm512_storeu_ps(sums + r * 32, tile.low[r]);
+    _mm512_storeu_ps(sums + r * 32 + 16, tile.high[r]);
+  }
+}
+
+// Scores of rows that only fill up the tile, from `first` on.
+INLINE void hide(Tile& scores, long first) {
+  for (long r = first; r < ROWS; r++) scores.low[r] = scores.high[r] = _mm512_set1_ps(-FAR);
 }
 
 // 2^x: within 3e-7 of its value in fp32, 2e-4 in bf16 (whose own step is 4e-3). The last two factors are exact at 0.
 template <class T>
-__m512 exp2(__m512 x) {
+INLINE __m512 exp2(__m512 x) {
   const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m512 f = _mm512_sub_ps(x, whole);
   __m512 p;
@@ -115,6 +138,29 @@ __m512 exp2(__m512 x) {
   p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
   p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(p, whole);
+}
+
+// The largest of each column of 8 rows.
+INLINE __m512 highest(const __m512* rows) {
+  __m512 top = rows[0];
+#pragma GCC unroll 8
+  for (long r = 1; r < ROWS; r++) top = _mm512_max_ps(top, rows[r]);
+  return top;
+}
+
+// Half a tile of scores as weights relative to the score `most`: words of PACK rows each. Adds them to `sum`.
+template <class T>
+INLINE void weigh(Word* words, const __m512* scores, __m512 most, __m512 factor, __m512& sum) {
+#pragma GCC unroll 8
+  for (long r = 0; r < ROWS; r += T::PACK) {
+    __m512 weights[T::PACK];
+#pragma GCC unroll 2
+    for (long i = 0; i < T::PACK; i++) {
+      weights[i] = exp2<T>(_mm512_mul_ps(_mm512_sub_ps(scores[r + i], most), factor));
+      sum = _mm512_add_ps(sum, weights[i]);
+    }
+    _mm512_storeu_si512(words + r / T::PACK * BLOCK, T::pack(weights));
+  }
 }
 
 struct Shape {
@@ -146,6 +192,23 @@ struct Task {
     for (long n = 0; n < count; n++) std::memcpy(rows + n * D, map + place[first + n] * stride + offset, D * sizeof(N));
     std::fill(rows + count * D, rows + padded * D, N(0));
   }
+
+  // To `count` rows of a map, what stands in columns[D][BLOCK].
+  template <class T>
+  void scatter(typename T::Number* map, long stride, long offset, long first, long count, const float* columns) const {
+    constexpr long WIDTH = D / T::PACK;
+    Word words[WIDTH * BLOCK], row[WIDTH];
+    for (long s = 0; s < WIDTH; s++)
+      for (long h = 0; h < BLOCK; h += 16) {
+        __m512 numbers[T::PACK];
+        for (long i = 0; i < T::PACK; i++) numbers[i] = _mm512_loadu_ps(columns + (s * T::PACK + i) * BLOCK + h);
+        _mm512_storeu_si512(words + s * BLOCK + h, T::pack(numbers));
+      }
+    for (long n = 0; n < count; n++) {
+      for (long s = 0; s < WIDTH; s++) row[s] = words[s * BLOCK + n];
+      std::memcpy(map + place[first + n] * stride + offset, row, sizeof row);
+    }
+  }
 };
 
 template <class T>
@@ -170,24 +233,17 @@ void transpose(std::vector<Word>& to, const std::vector<typename T::Number>& row
     for (long n = 0; n < BLOCK; n++) to[s * BLOCK + n] = from[n * (D / T::PACK) + s];
 }
 
-// [count / PACK][32] words of rows[count][32] of fp32: what a sum over the rows reads.
-template <class T>
-void pack_rows(std::vector<Word>& to, const std::vector<float>& rows, long count) {
-  for (long n = 0; n < count; n += T::PACK)
-    for (long h = 0; h < 32; h += 16) _mm512_storeu_si512(&to[n / T::PACK * 32 + h], T::pack(&rows[n * 32 + h]));
-}
-
 template <class T>
 void forward(const typename T::Number* qkv, typename T::Number* out, float* lse, const Shape& shape, float scale) {
   using Number = typename T::Number;
   constexpr long WIDTH = D / T::PACK;  // words of a row
   const long tokens = shape.tokens(), padded = shape.padded(), C = shape.channels();
-  const __m512 factor = _mm512_set1_ps(scale * float(M_LOG2E));
+  const __m512 factor = _mm512_set1_ps(scale * float(M_LOG2E)), rise = _mm512_set1_ps(RISE);
 #pragma omp parallel
   {
     std::vector<Number> q(BLOCK * D), k(padded * D), v(padded * D);
     std::vector<Word> q_words(WIDTH * BLOCK), v_words(padded * WIDTH), p_words(KEYS / T::PACK * BLOCK);
-    std::vector<float> s(KEYS * BLOCK), o(D * BLOCK);
+    std::vector<float> o(D * BLOCK);
 #pragma omp for schedule(dynamic)
     for (long index = 0; index < shape.tasks(); index++) {
       const Task task(shape, index);
@@ -199,45 +255,54 @@ void forward(const typename T::Number* qkv, typename T::Number* out, float* lse,
         const long count = std::min(BLOCK, tokens - first);
         task.gather(q.data(), qkv, 3 * C, offset, first, count, BLOCK);
         transpose<T>(q_words, q);
+        std::fill(o.begin(), o.end(), 0.0f);
         __m512 most[2] = {_mm512_set1_ps(-FAR), _mm512_set1_ps(-FAR)};
         __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-        for (long key = 0; key < tokens; key += KEYS) {
-          const long rows = std::min(KEYS, padded - key);
-          for (long r = 0; r < rows; r += ROWS)
-            tile<T>(&s[r * BLOCK], words<T>(k, key + r), WIDTH, 1, q_words.data(), WIDTH, false);
-          for (long r = tokens - key; r < rows; r++) std::fill_n(&s[r * BLOCK], BLOCK, -FAR);
-          for (long h = 0; h < 2; h++) {
-            __m512 now = most[h];
-            for (long r = 0; r < rows; r++) now = _mm512_max_ps(now, _mm512_loadu_ps(&s[r * BLOCK + h * 16]));
-            const __m512 shrink = exp2<T>(_mm512_mul_ps(_mm512_sub_ps(most[h], now), factor));
-            __m512 part = _mm512_setzero_ps();
-            for (long r = 0; r < rows; r++) {
-              float* score = &s[r * BLOCK + h * 16];
-              const __m512 p = exp2<T>(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score), now), factor));
-              _mm512_storeu_ps(score, p);
-              part = _mm512_add_ps(part, p);
-            }
-            sum[h] = _mm512_fmadd_ps(sum[h], shrink, part);
-            most[h] = now;
-            for (long d = 0; d < D && key > 0; d++) {
-              float* sums = &o[d * BLOCK + h * 16];
-              _mm512_storeu_ps(sums, _mm512_mul_ps(shrink, _mm512_loadu_ps(sums)));
+        long begin = 0;  // the first key whose weight waits
+        const auto add_values = [&](long end) {
+          const long steps = (end - begin) / T::PACK;
+          for (long d = 0; d < D; d += ROWS)
+            multiply<T>(&o[d * BLOCK], &v_words[begin / T::PACK * D + d], 1, D, p_words.data(), steps);
+          begin = end;
+        };
+        for (long key = 0; key < padded; key += ROWS) {
+          Tile s;
+          clear(s);
+          multiply<T>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
+          if (tokens - key < ROWS) hide(s, tokens - key);
+          const __m512 top[2] = {highest(s.low), highest(s.high)};
+          __mmask16 risen = key == 0;
+          for (long h = 0; h < 2; h++)
+            risen |= _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_sub_ps(top[h], most[h]), factor), rise, _CMP_GT_OQ);
+          if (risen) {
+            add_values(key);
+            for (long h = 0; h < 2; h++) {
+              const __m512 now = _mm512_max_ps(most[h], top[h]);
+              const __m512 shrink = exp2<T>(_mm512_mul_ps(_mm512_sub_ps(most[h], now), factor));
+              most[h] = now;
+              sum[h] = _mm512_mul_ps(sum[h], shrink);
+              for (long d = 0; d < D; d++) {
+                float* sums = &o[d * BLOCK + h * 16];
+                _mm512_storeu_ps(sums, _mm512_mul_ps(_mm512_loadu_ps(sums), shrink));
+              }
             }
           }
-          pack_rows<T>(p_words, s, rows);
-          for (long d = 0; d < D; d += ROWS)
-            tile<T>(&o[d * BLOCK], &v_words[key / T::PACK * D + d], 1, D, p_words.data(), rows / T::PACK, key > 0);
+          Word* weights = &p_words[(key - begin) / T::PACK * BLOCK];
+          weigh<T>(weights, s.low, most[0], factor, sum[0]);
+          weigh<T>(weights + 16, s.high, most[1], factor, sum[1]);
+          if (key + ROWS - begin == KEYS || key + ROWS == padded) add_values(key + ROWS);
         }
         float total[BLOCK], top[BLOCK];
         for (long h = 0; h < 2; h++) {
           _mm512_storeu_ps(total + h * 16, sum[h]);
           _mm512_storeu_ps(top + h * 16, _mm512_mul_ps(most[h], factor));
+          for (long d = 0; d < D; d++) {
+            float* sums = &o[d * BLOCK + h * 16];
+            _mm512_storeu_ps(sums, _mm512_div_ps(_mm512_loadu_ps(sums), sum[h]));
+          }
         }
-        for (long n = 0; n < count; n++) {
-          lse[index * tokens + first + n] = top[n] + std::log2(total[n]);
-          Number* to = out + task.place[first + n] * C + offset;
-          for (long d = 0; d < D; d++) to[d] = T::round(o[d * BLOCK + n] / total[n]);
-        }
+        for (long n = 0; n < count; n++) lse[index * tokens + first + n] = top[n] + std::log2(total[n]);
+        task.scatter<T>(out, C, offset, first, count, o.data());
       }
     }
   }
@@ -254,8 +319,9 @@ void backward(const typename T::Number* qkv, const typename T::Number* out, cons
   {
     std::vector<Number> q(BLOCK * D), g(BLOCK * D), y(BLOCK * D), k(padded * D), v(padded * D);
     std::vector<Word> q_words(WIDTH * BLOCK), g_words(WIDTH * BLOCK), q_pairs(STEPS * D), g_pairs(STEPS * D);
-    std::vector<Word> k_pairs(padded * WIDTH), ds_words(KEYS / T::PACK * BLOCK), p_rows(KEYS * STEPS), ds_rows(KEYS * STEPS);
-    std::vector<float> s(KEYS * BLOCK), ds(KEYS * BLOCK), dq(D * BLOCK), dk(padded * D), dv(padded * D);
+    std::vector<Word> k_pairs(padded * WIDTH), ds_words(KEYS / T::PACK * BLOCK);
+    std::vector<Word> p_rows(ROWS * STEPS), ds_rows(ROWS * STEPS);
+    std::vector<float> p(ROWS * BLOCK), dq(D * BLOCK), dk(padded * D), dv(padded * D);
 #pragma omp for schedule(dynamic)
     for (long index = 0; index < shape.tasks(); index++) {
       const Task task(shape, index);
@@ -280,44 +346,54 @@ void backward(const typename T::Number* qkv, const typename T::Number* out, cons
           delta[n] = 0;
           for (long d = 0; d < D; d++) delta[n] += T::read(g[n * D + d]) * T::read(y[n * D + d]);
         }
-        for (long key = 0; key < tokens; key += KEYS) {
-          const long rows = std::min(KEYS, padded - key);
-          for (long r = 0; r < rows; r += ROWS) {
-            tile<T>(&s[r * BLOCK], words<T>(k, key + r), WIDTH, 1, q_words.data(), WIDTH, false);
-            tile<T>(&ds[r * BLOCK], words<T>(v, key + r), WIDTH, 1, g_words.data(), WIDTH, false);
+        std::fill(dq.begin(), dq.end(), 0.0f);
+        long begin = 0;  // the first key whose dS waits for its product with k
+        for (long key = 0; key < padded; key += ROWS) {
+          Tile s;
+          clear(s);
+          multiply<T>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
+          if (tokens - key < ROWS) hide(s, tokens - key);
+#pragma GCC unroll 8
+          for (long r = 0; r < ROWS; r++) {
+            s.low[r] = exp2<T>(_mm512_fmsub_ps(s.low[r], factor, _mm512_loadu_ps(log_sum)));
+            s.high[r] = exp2<T>(_mm512_fmsub_ps(s.high[r], factor, _mm512_loadu_ps(log_sum + 16)));
+            T::store(&p_rows[r * STEPS], s.low[r], s.high[r]);
+            _mm512_storeu_ps(&p[r * BLOCK], _mm512_mul_ps(s.low[r], scales));
+            _mm512_storeu_ps(&p[r * BLOCK + 16], _mm512_mul_ps(s.high[r], scales));
           }
-          for (long r = tokens - key; r < rows; r++) std::fill_n(&s[r * BLOCK], BLOCK, -FAR);
-          for (long r = 0; r < rows; r++) {
-            __m512 p[2], d[2];
-            for (long h = 0; h < 2; h++) {
-              const long at = r * BLOCK + h * 16;
-              p[h] = exp2<T>(_mm512_fmsub_ps(_mm512_loadu_ps(&s[at]), factor, _mm512_loadu_ps(log_sum + h * 16)));
-              d[h] = _mm512_sub_ps(_mm512_loadu_ps(&ds[at]), _mm512_loadu_ps(delta + h * 16));
-              d[h] = _mm512_mul_ps(_mm512_mul_ps(p[h], scales), d[h]);
-              _mm512_storeu_ps(&ds[at], d[h]);
-            }
-            T::store(&p_rows[r * STEPS], p[0], p[1]);
-            T::store(&ds_rows[r * STEPS], d[0], d[1]);
+          Tile ds;
+          clear(ds);
+          multiply<T>(ds, words<T>(v, key), WIDTH, 1, g_words.data(), WIDTH);
+#pragma GCC unroll 8
+          for (long r = 0; r < ROWS; r++) {
+            ds.low[r] = _mm512_sub_ps(ds.low[r], _mm512_loadu_ps(delta));
+            ds.high[r] = _mm512_sub_ps(ds.high[r], _mm512_loadu_ps(delta + 16));
+            ds.low[r] = _mm512_mul_ps(ds.low[r], _mm512_loadu_ps(&p[r * BLOCK]));
+            ds.high[r] = _mm512_mul_ps(ds.high[r], _mm512_loadu_ps(&p[r * BLOCK + 16]));
+            T::store(&ds_rows[r * STEPS], ds.low[r], ds.high[r]);
           }
-          pack_rows<T>(ds_words, ds, rows);
-          for (long r = 0; r < rows; r += ROWS) {
-            tile<T>(&dv[(key + r) * D], &p_rows[r * STEPS], STEPS, 1, g_pairs.data(), STEPS, true);
-            tile<T>(&dk[(key + r) * D], &ds_rows[r * STEPS], STEPS, 1, q_pairs.data(), STEPS, true);
+#pragma GCC unroll 8
+          for (long r = 0; r < ROWS; r += T::PACK) {
+            Word* words = &ds_words[(key - begin + r) / T::PACK * BLOCK];
+            _mm512_storeu_si512(words, T::pack(&ds.low[r]));
+            _mm512_storeu_si512(words + 16, T::pack(&ds.high[r]));
           }
+          multiply<T>(&dv[key * D], p_rows.data(), STEPS, 1, g_pairs.data(), STEPS);
+          multiply<T>(&dk[key * D], ds_rows.data(), STEPS, 1, q_pairs.data(), STEPS);
+          const long end = key + ROWS;
+          if (end - begin < KEYS && end < padded) continue;
           for (long d = 0; d < D; d += ROWS)
-            tile<T>(&dq[d * BLOCK], &k_pairs[key / T::PACK * D + d], 1, D, ds_words.data(), rows / T::PACK, key > 0);
+            multiply<T>(&dq[d * BLOCK], &k_pairs[begin / T::PACK * D + d], 1, D, ds_words.data(), (end - begin) / T::PACK);
+          begin = end;
         }
-        for (long n = 0; n < count; n++) {
-          Number* to = grad_qkv + task.place[first + n] * 3 * C + offset;
-          for (long d = 0; d < D; d++) to[d] = T::round(dq[d * BLOCK + n]);
-        }
+        task.scatter<T>(grad_qkv, 3 * C, offset, first, count, dq.data());
       }
       for (long n = 0; n < tokens; n++) {
+        Word row[2][WIDTH];
+        T::store(row[0], _mm512_loadu_ps(&dk[n * D]), _mm512_loadu_ps(&dk[n * D + 16]));
+        T::store(row[1], _mm512_loadu_ps(&dv[n * D]), _mm512_loadu_ps(&dv[n * D + 16]));
         Number* to = grad_qkv + task.place[n] * 3 * C + offset;
-        for (long d = 0; d < D; d++) {
-          to[C + d] = T::round(dk[n * D + d]);
-          to[2 * C + d] = T::round(dv[n * D + d]);
-        }
+        for (long i = 0; i < 2; i++) std::memcpy(to + (i + 1) * C, row[i], sizeof row[i]);
       }
     }
   }

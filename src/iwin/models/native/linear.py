@@ -1,4 +1,4 @@
-"""Linear layers on CPUs without gradients: through oneDNN in every precision, and an MLP's a slice at a time.
+"""Layers on CPUs without gradients: linear ones through oneDNN in every precision, an MLP's a slice at a time.
 
 PyTorch's own way copies the bias into the result before it multiplies, and in fp32 multiplies by MKL, which is slower
 on AMD's CPUs.
@@ -25,14 +25,17 @@ class Linear(nn.Linear):
 
 
 def by_slices(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What `layers`, an MLP, make of x (..., C): where `infers` holds, a slice of tokens at a time.
+    """What `layers`, which map each token by itself, make of x (..., C); same shape out.
 
-    The hidden layer of a slice stays in the CPU's caches, and that of all tokens is never there at once.
+    Where `infers` holds, x is written over, a slice of tokens at a time: what a slice becomes on the way stays in the
+    CPU's caches, and that of all tokens is never there at once.
     """
     if not infers(x):
         return layers(x)
-    tokens = 1024 * torch.get_num_threads()
-    return torch.cat([layers(part) for part in x.flatten(0, -2).split(tokens)]).view_as(x)
+    x = x.contiguous()
+    for part in x.flatten(0, -2).split(1024 * torch.get_num_threads()):
+        part.copy_(layers(part))
+    return x
 
 
 def infers(x: Tensor) -> bool:
