@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "iwin"
-LEAVES = {"errors", "files"}
+LEAVES = {"errors", "files", "native"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "native": set(),
     "config": LEAVES,
     "transforms": LEAVES,
     "models": LEAVES,

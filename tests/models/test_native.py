@@ -1,19 +1,14 @@
-import logging
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iwin.models.iwin import IwinBlock, WindowAttention, deinterleave, interleave
-from iwin.models.native.attention import interleaved_attention, takes
-from iwin.models.native.library import compiled, library
+from iwin.models.native.attention import SOURCE, interleaved_attention, takes
 from iwin.models.native.linear import Linear, infers
+from iwin.native import library
 
-needs_kernels = pytest.mark.skipif(library() is None, reason="the kernels cannot be compiled here")
+needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
 
 
 def gathered_attention(qkv: Tensor, counts: tuple[int, int], heads: int, scale: float) -> Tensor:
@@ -147,56 +142,6 @@ def test_dropout_on_attention_weights_is_pytorchs() -> None:
     x = torch.randn(1, 2, 7, 7, 64)
     assert not torch.equal(attention.train()(x, (1, 1)), attention(x, (1, 1)))
     assert torch.equal(attention.eval()(x, (1, 1)), attention(x, (1, 1)))
-
-
-# ------------------------------------------------------------------------------------------- compiling
-
-
-@needs_kernels
-def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = compiled("g++")
-    written = path.stat().st_mtime_ns
-    assert [found.name for found in (tmp_path / "iwin").iterdir()] == [path.name]
-    assert compiled("g++") == path
-    assert path.stat().st_mtime_ns == written
-
-
-@pytest.fixture
-def fresh_library() -> Callable[[], object]:
-    """`library` without its memory."""
-    return library.__wrapped__
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "reason"),
-    [
-        ("IWIN_NATIVE", "0", "IWIN_NATIVE is 0"),
-        pytest.param("CXX", "no-such-compiler", "no C++ compiler", marks=needs_kernels),
-        pytest.param("CXX", "false", "false", marks=needs_kernels),
-    ],
-)
-def test_what_keeps_the_kernels_away_is_logged_and_no_error(
-    variable: str,
-    value: str,
-    reason: str,
-    fresh_library: Callable[[], object],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setenv(variable, value)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with caplog.at_level(logging.INFO):
-        assert fresh_library() is None
-    assert reason in caplog.text
-
-
-@needs_kernels
-def test_compiler_warns_of_nothing(tmp_path: Path) -> None:
-    source = Path(__file__).parents[2] / "src/iwin/models/native/attention.cpp"
-    command = ["g++", "-std=c++17", "-march=native", "-fopenmp", "-Wall", "-Wextra", "-fsyntax-only", str(source)]
-    assert subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stderr == ""
 
 
 # ------------------------------------------------------------------------------------------- linear layers

@@ -9,6 +9,7 @@ import torch
 from iwin.data.decode import open_video
 from iwin.errors import DataError
 from iwin.transforms.augment import RandomErasing
+from iwin.transforms.bilinear import Cutout
 from iwin.transforms.geometry import (
     Box,
     CenterCrop,
@@ -60,15 +61,21 @@ def whole_clip(path: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", PIPELINES)
 @pytest.mark.parametrize("much", [0, 2**30], ids=["each picture", "all at once"])
-def test_exact_plans_change_nothing(name: str, much: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "PyTorch"])
+def test_exact_plans_change_nothing(
+    name: str, much: int, kernel: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("iwin.data.pyav._MUCH", much)
+    if not kernel:
+        monkeypatch.setattr("iwin.transforms.plan.takes", lambda _cutout: False)
     transform, whole = Compose(PIPELINES[name]), whole_clip(path)
     for seed in range(8):
         planned = clip_of(path, transform, seed=seed)
         assert torch.equal(planned, transform(whole, np.random.default_rng(seed))), seed
 
 
-def test_what_needs_no_pixels_is_planned() -> None:
+def test_what_needs_no_pixels_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwin.transforms.plan.takes", lambda _cutout: False)
     rng = np.random.default_rng(0)
     plan = plan_clip(Compose(PIPELINES["training"]), (64, 96), rng)
     assert plan.framing.box is not None  # frames have the resize's size: the crop can be read by itself
@@ -77,6 +84,15 @@ def test_what_needs_no_pixels_is_planned() -> None:
     plan = plan_clip(Compose(PIPELINES["validation, other size"]), (64, 96), rng)
     assert plan == (Framing(steps=FrameSteps(((56, 84), Box(4, 18, 48, 48)))), Compose(()))
     assert plan_clip(Flip(), (64, 96), rng) == (WHOLE, Compose((Flip(),)))
+
+
+def test_of_a_crop_behind_a_resize_no_more_is_read_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwin.transforms.plan.takes", lambda _cutout: True)
+    plan = plan_clip(Compose(PIPELINES["validation, other size"]), (64, 96), np.random.default_rng(0))
+    cutout = Cutout((64, 96), (56, 84), Box(4, 18, 48, 48))
+    assert plan == (Framing(cutout.source, steps=FrameSteps((cutout,))), Compose(()))
+    assert plan.framing.box is not None
+    assert plan.framing.box.width < 60
 
 
 @pytest.mark.parametrize("scaling", ["crop_first", "swscale"])

@@ -173,8 +173,10 @@ class PyAVReader:
             try:
                 for place, number in sorted((self._place(number), number) for number in rows):
                     picture = self._convert(self._decode(place), number)
-                    if early is not None:  # numpy's views of mirrored pictures run backwards, PyTorch's cannot
-                        picture = early(torch.from_numpy(np.ascontiguousarray(picture))[None])[0].numpy()
+                    if early is not None:
+                        if picture.strides[0] < 0 or picture.strides[1:] != (3, 1):  # turned or mirrored
+                            picture = np.ascontiguousarray(picture)
+                        picture = early(torch.from_numpy(picture)[None])[0].numpy()
                     for row in rows[number]:
                         pixels[row] = picture
             except _Mismatch:

@@ -209,16 +209,13 @@ class IwinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, H, W, C); same shape out."""
         x = x + self.drop_path(self.mix_tokens(self.norm1(x)))
-        if self.training:  # stochastic depth leaves out whole samples, of which slices know nothing
-            return x + self.drop_path(self.mlp(self.norm2(x)))
-        return by_slices(lambda x: x + self.mlp(self.norm2(x)), x)
+        return by_slices(lambda x: x + self.drop_path(self.mlp(self.norm2(x))), x, whole=self.training)
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """Sum of both branches on the normalised map x (B, T, H, W, C); same shape out."""
         height, width = x.shape[2:4]
-        padded = pad_to_windows(x, self.window_size)
         counts = window_counts(height, width, self.window_size)
-        attended = self.attn(padded, counts)[:, :, :height, :width]
+        attended = self.attn(pad_to_windows(x, self.window_size), counts)[:, :, :height, :width]
         # The convolution's own zero padding equals the windows' padding, so it can run on the unpadded map.
         return attended if self.dwconv is None else self.dwconv(x) + attended
 
@@ -271,15 +268,14 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map a clip x (B, 3, T, H, W), zero-padded at its end to whole patches, to (B, T', H', W', C)."""
         t, h, w = self.patch_size
-        B, C, T, H, W = x.shape
-        if T % t or H % h or W % w:
-            x = F.pad(x, (0, -W % w, 0, -H % h, 0, -T % t))
-            T, H, W = x.shape[2:]
-        # Stride equals kernel, so the convolution is a matrix product over patches and lands channels-last. Channels go
-        # last before patches are cut too, so that a row of a patch is copied in one piece.
-        x = x.permute(0, 2, 3, 4, 1).reshape(B, T // t, t, H // h, h, W // w, w * C)
-        x = x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
-        weight = self.proj.weight.view(-1, C, t, h, w).permute(0, 2, 3, 4, 1).flatten(1)
+        padding = (0, -x.shape[4] % w, 0, -x.shape[3] % h, 0, -x.shape[2] % t)
+        if any(padding):
+            x = F.pad(x, padding)
+        # Stride equals kernel, so the convolution is a matrix product over patches and lands channels-last.
+        x = x.permute(0, 2, 3, 4, 1).contiguous()  # lets a row of a patch be copied in one piece
+        x = x.unflatten(3, (-1, w)).unflatten(2, (-1, h)).unflatten(1, (-1, t))
+        x = x.flatten(6).permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
+        weight = self.proj.weight.view(len(self.proj.weight), -1, t, h, w).permute(0, 2, 3, 4, 1).flatten(1)
         x = F.linear(x, weight, self.proj.bias)
         return x if self.norm is None else self.norm(x)
 

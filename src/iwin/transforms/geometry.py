@@ -10,28 +10,18 @@ scores rest.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from iwin.errors import DataError
+from iwin.transforms.bilinear import resize as resize
+from iwin.transforms.boxes import Box as Box
+from iwin.transforms.boxes import Size as Size
 from iwin.transforms.memory import empty_clip
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
-
-
-class Box(NamedTuple):
-    """A part of a picture as displayed, in pixels; top and left count from 0."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 class Transform(Protocol):
@@ -154,25 +144,6 @@ class Resize:
         height, width = clip.shape[2:4]
         size = self.output_size(height, width)
         return clip if size == (height, width) else resize(clip, size)
-
-
-def resize(clip: Tensor, size: Size) -> Tensor:
-    """Bilinear interpolation without antialiasing, pixel centres at half integers.
-
-    PyTorch's uint8 kernel on channels-last memory. Against the original's `cv2.resize` (INTER_LINEAR: 11-bit weights,
-    truncating) about a quarter of the pixels differ, in no measured case by more than one grey level. Interpolating in
-    float32 would halve that quarter and take four times as long.
-
-    Args:
-        clip: uint8 (V, T, H, W, 3).
-        size: (height, width) of the result.
-
-    Returns:
-        uint8 (V, T, height, width, 3), contiguous.
-    """
-    frames = clip.flatten(0, 1).permute(0, 3, 1, 2)
-    frames = F.interpolate(frames, size, mode="bilinear", antialias=False)
-    return frames.permute(0, 2, 3, 1).unflatten(0, clip.shape[:2])
 
 
 # ----------------------------------------------------------------------------------------------- crops

@@ -14,7 +14,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from iwin.transforms.geometry import Box, Compose, Crop, Resize, Size, Transform, crop, resize
+from iwin.transforms.bilinear import Cutout, cut, resize, takes
+from iwin.transforms.boxes import Box, Size
+from iwin.transforms.geometry import Compose, Crop, Resize, Transform, crop
 
 Scaling = Literal["exact", "crop_first", "swscale"]
 """What may be done to spare work.
@@ -31,10 +33,10 @@ class FrameSteps(NamedTuple):
     """Crops and resizes of pictures.
 
     Attributes:
-        steps: boxes and sizes (height, width), in their order; at least one.
+        steps: boxes, sizes (height, width) and cutouts, in their order; at least one.
     """
 
-    steps: tuple[Box | Size, ...]
+    steps: tuple[Box | Size | Cutout, ...]
 
     @property
     def size(self) -> Size:
@@ -45,11 +47,16 @@ class FrameSteps(NamedTuple):
         """Apply them to uint8 pictures (T, H, W, 3)."""
         clip = frames_THWC[None]
         for step in self.steps:
-            clip = crop(clip, step) if isinstance(step, Box) else resize(clip, step)
+            if isinstance(step, Cutout):
+                clip = cut(clip[0], step)[None]
+            else:
+                clip = crop(clip, step) if isinstance(step, Box) else resize(clip, step)
         return clip[0]
 
 
-def _size_after(step: Box | Size) -> Size:
+def _size_after(step: Box | Size | Cutout) -> Size:
+    if isinstance(step, Cutout):
+        step = step.box
     return (step.height, step.width) if isinstance(step, Box) else step
 
 
@@ -114,12 +121,16 @@ def plan_clip(transform: Transform, size: Size, rng: np.random.Generator, *, sca
         current, done = target, done + 1
     if scaling != "exact":
         steps = _cropped_first(steps, size)
+    rest = Compose(transforms[done:])
+    if scaling == "exact" and len(steps) > 1:
+        resized, kept, *others = steps
+        if isinstance(kept, Box) and not isinstance(resized, Box) and takes(cutout := Cutout(size, resized, kept)):
+            return Plan(Framing(cutout.source, steps=FrameSteps((cutout, *others))), rest)
     first = steps[0] if steps and isinstance(steps[0], Box) else None
     if first is not None:
         del steps[0]
     by_decoder = _size_after(steps.pop(0)) if steps and scaling == "swscale" else None
-    framing = Framing(first, by_decoder, FrameSteps(tuple(steps)) if steps else None)
-    return Plan(framing, Compose(transforms[done:]))
+    return Plan(Framing(first, by_decoder, FrameSteps(tuple(steps)) if steps else None), rest)
 
 
 def _cropped_first(steps: list[Box | Size], size: Size) -> list[Box | Size]:

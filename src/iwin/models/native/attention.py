@@ -2,14 +2,17 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from iwin.models.native.library import library
+from iwin.native import library
 
 HEAD_DIM = 32
+
+SOURCE = Path(__file__).with_suffix(".cpp")
 
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
@@ -26,7 +29,7 @@ def takes(x: Tensor, heads: int) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has(name: str) -> bool:
-    kernels = library()
+    kernels = library(SOURCE)
     return kernels is not None and hasattr(kernels, name)
 
 
@@ -99,5 +102,5 @@ def _shape(qkv: Tensor, counts: Sequence[int], heads: int) -> "ctypes.Array[ctyp
 def _call(
     name: str, dtype: torch.dtype, tensors: Sequence[Tensor], shape: "ctypes.Array[ctypes.c_long]", scale: float
 ) -> None:
-    kernel: Callable[..., None] = getattr(library(), f"{name}_{NAMES[dtype]}")
+    kernel: Callable[..., None] = getattr(library(SOURCE), f"{name}_{NAMES[dtype]}")
     kernel(*(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors), shape, ctypes.c_float(scale))

@@ -24,13 +24,14 @@ class Linear(nn.Linear):
         return torch.ops.mkldnn._linear_pointwise(x.to(dtype), self.weight.to(dtype), bias, "none", [], "")
 
 
-def by_slices(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def by_slices(layers: Callable[[Tensor], Tensor], x: Tensor, *, whole: bool = False) -> Tensor:
     """What `layers`, which map each token by itself, make of x (..., C); same shape out.
 
     Where `infers` holds, x is written over, a slice of tokens at a time: what a slice becomes on the way stays in the
-    CPU's caches, and that of all tokens is never there at once.
+    CPU's caches, and that of all tokens is never there at once. `whole` has all of it done at
+    once, for layers that look at samples as stochastic depth does.
     """
-    if not infers(x):
+    if whole or not infers(x):
         return layers(x)
     x = x.contiguous()
     for part in x.flatten(0, -2).split(1024 * torch.get_num_threads()):

@@ -1,4 +1,7 @@
-"""Compiling `attention.cpp` and keeping what comes of it."""
+"""Kernels in C++: compiling them when they are first needed, and keeping what comes of it.
+
+Whoever has one has another way too, for machines without a compiler or without AVX-512.
+"""
 
 import ctypes
 import hashlib
@@ -13,16 +16,14 @@ from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name("attention.cpp")
-
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 
 log = logging.getLogger(__name__)
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where they cannot be had, for which the log has the reason.
+def library(source: Path) -> ctypes.CDLL | None:
+    """The compiled kernels of a file; None where they cannot be had, for which the log has the reason.
 
     The environment variable IWIN_NATIVE=0 leaves them out. CXX names the compiler, by default g++. The result is kept
     in $XDG_CACHE_HOME/iwin (~/.cache/iwin) under a name made of all that it depends on.
@@ -36,16 +37,16 @@ def library() -> ctypes.CDLL | None:
         reason = "there is no C++ compiler"
     else:
         try:
-            return ctypes.CDLL(str(compiled(compiler)))
+            return ctypes.CDLL(str(compiled(source, compiler)))
         except subprocess.CalledProcessError as error:
             reason = f"{compiler} failed:\n{error.stderr}"
         except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
             reason = str(error)
-    log.info("attention runs without the compiled kernels: %s", reason)
+    log.info("%s is not used: %s", source.name, reason)
     return None
 
 
-def compiled(compiler: str) -> Path:
+def compiled(source: Path, compiler: str) -> Path:
     """The shared library; compiled, if it is not there yet.
 
     Raises:
@@ -54,14 +55,14 @@ def compiled(compiler: str) -> Path:
     """
     version = run([compiler, "--version"])
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    key = hashlib.sha256("\0".join([SOURCE.read_text(), *FLAGS, compiler, version, cpu]).encode()).hexdigest()
+    key = hashlib.sha256("\0".join([source.read_text(), *FLAGS, compiler, version, cpu]).encode()).hexdigest()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iwin"
-    path = folder / f"attention-{key[:16]}.so"
+    path = folder / f"{source.stem}-{key[:16]}.so"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / path.name
-            run([compiler, *FLAGS, str(SOURCE), "-o", str(made)])
+            run([compiler, *FLAGS, str(source), "-o", str(made)])
             made.replace(path)  # another process finds all of it or nothing
     return path
 

@@ -1,0 +1,159 @@
+"""Bilinear interpolation of uint8 pictures without antialiasing, pixel centres at half integers.
+
+PyTorch's uint8 kernel on channels-last memory, or one in C++ that gives the same bytes in a third of the time. Against
+the original's `cv2.resize` (INTER_LINEAR: 11-bit weights, truncating) about a quarter of the pixels differ, in no
+measured case by more than one grey level. Interpolating in float32 would halve that quarter and take four times as long
+as PyTorch's kernel.
+"""
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch.nn.functional as F
+from torch import Tensor
+
+from iwin.native import library
+from iwin.transforms.boxes import Box, Size
+from iwin.transforms.memory import empty_clip
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+
+_LEAST_WIDTH = 43
+"""Pixels: the kernel reads 128 bytes of a row at once."""
+
+_MOST_SHRINKING = 6
+"""Times a row may get shorter, so that the 128 bytes hold all that 16 numbers of the result are made of."""
+
+
+class Cutout(NamedTuple):
+    """A box of resized pictures, made of no more of the pictures than it depends on.
+
+    Attributes:
+        whole: (height, width) of the pictures.
+        size: (height, width) that they are resized to.
+        box: what is wanted of that.
+    """
+
+    whole: Size
+    size: Size
+    box: Box
+
+    @property
+    def source(self) -> Box:
+        """The part of the pictures that the box depends on."""
+        top, height = _axis(self.whole[0], self.size[0]).span(self.box.top, self.box.height)
+        left, width = _axis(self.whole[1], self.size[1]).span(self.box.left, self.box.width)
+        return Box(top, left, height, width)
+
+
+class _Axis(NamedTuple):
+    """Which two rows (or columns) each row of the result is made of.
+
+    Attributes:
+        first: the first of the two; the second follows it, or is the same at the end. int32.
+        weights: of both, times 2 ** precision. int16 (n, 2).
+        precision: the largest that lets the weights be int16.
+        total: rows that there are.
+    """
+
+    first: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.int16]
+    precision: int
+    total: int
+
+    def span(self, start: int, length: int) -> tuple[int, int]:
+        """Start and length of what a part of the result is made of."""
+        begin, last = int(self.first[start]), int(self.first[start + length - 1])
+        return begin, min(last + 2, self.total) - begin
+
+
+@lru_cache(maxsize=64)
+def _axis(total: int, result: int) -> _Axis:
+    """PyTorch's rules, roundings included."""
+    places = np.maximum((np.arange(result) + 0.5) * (total / result) - 0.5, 0)
+    first = np.minimum(places.astype(np.int32), total - 1)
+    second = np.where(first < total - 1, np.clip(places - first, 0, 1), 0)
+    weights = np.stack([1 - second, second], axis=1)
+    precision = 14
+    while precision < 22 and int(0.5 + weights.max() * 2 ** (precision + 1)) < 2**15:
+        precision += 1
+    return _Axis(first, (weights * 2**precision + 0.5).astype(np.int16), precision, total)
+
+
+def has_kernel() -> bool:
+    """Whether this machine runs the kernel in C++; compiles it if that has not been done yet."""
+    return hasattr(library(SOURCE), "interpolate")
+
+
+@lru_cache(maxsize=64)
+def takes(cutout: Cutout) -> bool:
+    """Whether `cut` can make this."""
+    shrinks_little = cutout.whole[1] <= _MOST_SHRINKING * cutout.size[1]
+    return has_kernel() and shrinks_little and cutout.source.width >= _LEAST_WIDTH
+
+
+def cut(frames: Tensor, cutout: Cutout) -> Tensor:
+    """Make a cutout of pictures.
+
+    Args:
+        cutout: what is wanted; `takes` holds of it.
+        frames: `cutout.source` of the pictures, uint8 (T, H, W, 3), on the CPU, each row in one piece of memory.
+
+    Returns:
+        uint8 (T, height, width, 3), contiguous, in memory of `empty_clip`.
+    """
+    kernel = library(SOURCE)
+    assert kernel is not None
+    assert frames.device.type == "cpu"
+    assert frames.stride()[2:] == (3, 1)
+    height, width = cutout.box[2:]
+    result = empty_clip(len(frames), height, width, 3)
+    shape = (ctypes.c_long * 7)(*frames.shape[:3], *frames.stride()[:2], height, width)
+    rows, columns = _c_axes(cutout)
+    pixels = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (frames, result))
+    kernel.interpolate(*pixels, shape, ctypes.byref(rows), ctypes.byref(columns))
+    return result
+
+
+class _CAxis(ctypes.Structure):
+    """A part of an axis, as the kernel takes it."""
+
+    _fields_ = (("first", ctypes.c_void_p), ("weights", ctypes.c_void_p), ("precision", ctypes.c_long))
+
+    def __init__(self, axis: _Axis, start: int, length: int) -> None:
+        part = slice(start, start + length)
+        self._lent = axis.first[part] - axis.first[start], axis.weights[part]
+        super().__init__(*(array.ctypes.data for array in self._lent), axis.precision)
+
+
+@lru_cache(maxsize=64)
+def _c_axes(cutout: Cutout) -> tuple[_CAxis, _CAxis]:
+    """Rows and columns."""
+    (rows, columns), (top, left, height, width) = zip(cutout.whole, cutout.size, strict=True), cutout.box
+    return _CAxis(_axis(*rows), top, height), _CAxis(_axis(*columns), left, width)
+
+
+def resize(clip: Tensor, size: Size) -> Tensor:
+    """Resize a clip.
+
+    Args:
+        clip: uint8 (V, T, H, W, 3).
+        size: (height, width) of the result.
+
+    Returns:
+        uint8 (V, T, height, width, 3), contiguous.
+    """
+    height, width = clip.shape[2:4]
+    frames = clip.flatten(0, 1)
+    cutout = Cutout((height, width), size, Box(0, 0, *size))
+    if clip.device.type == "cpu" and frames.stride()[2:] == (3, 1) and takes(cutout):
+        top, left, rows, columns = cutout.source
+        resized = cut(frames[:, top : top + rows, left : left + columns], cutout)
+    else:
+        frames = F.interpolate(frames.permute(0, 3, 1, 2), size, mode="bilinear", antialias=False)
+        resized = frames.permute(0, 2, 3, 1)
+    return resized.unflatten(0, clip.shape[:2])

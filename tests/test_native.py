@@ -1,0 +1,61 @@
+import logging
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iwin.models.native import attention
+from iwin.native import compiled, library
+from iwin.transforms import bilinear
+
+SOURCE = bilinear.SOURCE
+
+needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
+
+
+@needs_kernels
+def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = compiled(SOURCE, "g++")
+    written = path.stat().st_mtime_ns
+    assert [found.name for found in (tmp_path / "iwin").iterdir()] == [path.name]
+    assert compiled(SOURCE, "g++") == path
+    assert path.stat().st_mtime_ns == written
+
+
+@pytest.fixture
+def fresh_library() -> Callable[[Path], object]:
+    """`library` without its memory."""
+    return library.__wrapped__
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("IWIN_NATIVE", "0", "IWIN_NATIVE is 0"),
+        pytest.param("CXX", "no-such-compiler", "no C++ compiler", marks=needs_kernels),
+        pytest.param("CXX", "false", "false", marks=needs_kernels),
+    ],
+)
+def test_what_keeps_the_kernels_away_is_logged_and_no_error(
+    variable: str,
+    value: str,
+    reason: str,
+    fresh_library: Callable[[Path], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with caplog.at_level(logging.INFO):
+        assert fresh_library(SOURCE) is None
+    assert reason in caplog.text
+
+
+@needs_kernels
+@pytest.mark.parametrize("source", [attention.SOURCE, bilinear.SOURCE], ids=["attention", "bilinear"])
+def test_compiler_warns_of_nothing(source: Path, tmp_path: Path) -> None:
+    command = ["g++", "-std=c++17", "-march=native", "-fopenmp", "-Wall", "-Wextra", "-fsyntax-only", str(source)]
+    assert subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stderr == ""
