@@ -11,7 +11,8 @@ All variants score the same videos with the same weights, and their scores must 
   once (the authors' way);
 - stream: what `iwin test` does.
 
-Each round runs every variant once; the ratios of a round compare neighbours in time.
+Each round runs every variant once; the ratios of a round compare neighbours in time. On a CPU, decoders and model share
+the cores: "limit" is how many times faster the loop would be if its work kept all cores busy all the time.
 """
 
 import argparse
@@ -80,19 +81,25 @@ def variants(config: RunConfig, split: SplitSettings, *, cpu: bool) -> dict[str,
     }
 
 
-def measure(ways: dict[str, Callable[[], Scores]], *, rounds: int) -> tuple[dict[str, list[float]], float]:
-    """Seconds of each variant in each round, and the largest difference of their scores; round 0 is not counted."""
+def measure(ways: dict[str, Callable[[], Scores]], *, rounds: int) -> tuple[dict[str, list[float]], list[float], float]:
+    """Seconds of each variant in each round, the loop's processor seconds, and the largest difference of scores.
+
+    Round 0 is not counted.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    loop_work: list[float] = []  # the loop does all of its work in this process
     apart = 0.0
     for round_ in range(rounds + 1):
         scores = {}
         for name, way in ways.items():
-            begun = time.perf_counter()
+            begun, worked = time.perf_counter(), time.process_time()
             scores[name] = way()
             if round_:
                 seconds[name].append(time.perf_counter() - begun)
+                if name == "loop":
+                    loop_work.append(time.process_time() - worked)
         apart = max(apart, *(float(np.abs(one - scores["loop"]).max()) for one in scores.values()))
-    return seconds, apart
+    return seconds, loop_work, apart
 
 
 def make_videos(folder: Path, size: str, count: int) -> Path:
@@ -117,23 +124,30 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     args = parser.parse_args()
+    if args.out and args.out.is_dir():
+        parser.error(f"--out: {args.out} is a folder; name a file in it")
     with tempfile.TemporaryDirectory() as made:
         videos = args.videos or make_videos(Path(made), args.size, args.count)
         options = [f"data.test.data_prefix={videos}", f"model.test_cfg.max_testing_views={args.max_views}"]
         config, _ = load_run_config(args.config, options)
         assert config.data.test is not None
         ways = variants(config, config.data.test, cpu=args.cpu)
-        seconds, apart = measure(ways, rounds=args.rounds)
+        seconds, loop_work, apart = measure(ways, rounds=args.rounds)
     if apart > 1e-4:
         sys.exit(f"the scores differ by {apart:.2g}: the times would mean nothing")
     ratios = {
         name: [base / own for base, own in zip(seconds[name], seconds["stream"], strict=True)]
         for name in ("loop", "workers")
     }
+    limit = [
+        lasted / (worked / torch.get_num_threads()) for lasted, worked in zip(seconds["loop"], loop_work, strict=True)
+    ]
     for name, values in seconds.items():
         print(f"{name:8} {statistics.median(values):.2f} s ({min(values):.2f} .. {max(values):.2f})")
     for name, values in ratios.items():
         print(f"{name} / stream: {statistics.median(values):.2f} ({min(values):.2f} .. {max(values):.2f})")
+    if args.cpu or not torch.cuda.is_available():
+        print(f"limit: {statistics.median(limit):.2f} ({min(limit):.2f} .. {max(limit):.2f})")
     print(f"largest difference of scores: {apart:.1e}")
     if args.out:
         machine = torch.cuda.get_device_name() if torch.cuda.is_available() and not args.cpu else platform.processor()
@@ -145,6 +159,7 @@ def main() -> None:
             "torch": torch.__version__,
             "seconds": seconds,
             "ratios": ratios,
+            "limit": limit,
             "largest_difference": apart,
         }
         args.out.write_text(json.dumps(record, indent=2) + "\n")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -150,7 +151,8 @@ def resize(clip: Tensor, size: Size) -> Tensor:
     height, width = clip.shape[2:4]
     frames = clip.flatten(0, 1)
     cutout = Cutout((height, width), size, Box(0, 0, *size))
-    if clip.device.type == "cpu" and frames.stride()[2:] == (3, 1) and takes(cutout):
+    readable = clip.device.type == "cpu" and clip.dtype == torch.uint8 and frames.stride()[2:] == (3, 1)
+    if readable and takes(cutout):
         top, left, rows, columns = cutout.source
         resized = cut(frames[:, top : top + rows, left : left + columns], cutout)
     else:

@@ -197,15 +197,15 @@ struct Task {
   template <class T>
   void scatter(typename T::Number* map, long stride, long offset, long first, long count, const float* columns) const {
     constexpr long WIDTH = D / T::PACK;
-    Word words[WIDTH * BLOCK], row[WIDTH];
+    Word packed[WIDTH * BLOCK], row[WIDTH];
     for (long s = 0; s < WIDTH; s++)
       for (long h = 0; h < BLOCK; h += 16) {
         __m512 numbers[T::PACK];
         for (long i = 0; i < T::PACK; i++) numbers[i] = _mm512_loadu_ps(columns + (s * T::PACK + i) * BLOCK + h);
-        _mm512_storeu_si512(words + s * BLOCK + h, T::pack(numbers));
+        _mm512_storeu_si512(packed + s * BLOCK + h, T::pack(numbers));
       }
     for (long n = 0; n < count; n++) {
-      for (long s = 0; s < WIDTH; s++) row[s] = words[s * BLOCK + n];
+      for (long s = 0; s < WIDTH; s++) row[s] = packed[s * BLOCK + n];
       std::memcpy(map + place[first + n] * stride + offset, row, sizeof row);
     }
   }
@@ -374,9 +374,9 @@ void backward(const typename T::Number* qkv, const typename T::Number* out, cons
           }
 #pragma GCC unroll 8
           for (long r = 0; r < ROWS; r += T::PACK) {
-            Word* words = &ds_words[(key - begin + r) / T::PACK * BLOCK];
-            _mm512_storeu_si512(words, T::pack(&ds.low[r]));
-            _mm512_storeu_si512(words + 16, T::pack(&ds.high[r]));
+            Word* to = &ds_words[(key - begin + r) / T::PACK * BLOCK];
+            _mm512_storeu_si512(to, T::pack(&ds.low[r]));
+            _mm512_storeu_si512(to + 16, T::pack(&ds.high[r]));
           }
           multiply<T>(&dv[key * D], p_rows.data(), STEPS, 1, g_pairs.data(), STEPS);
           multiply<T>(&dk[key * D], ds_rows.data(), STEPS, 1, q_pairs.data(), STEPS);
