@@ -176,9 +176,11 @@ def test_linear_layers_keep_their_hooks_and_their_class() -> None:
 
 
 @pytest.mark.parametrize("tokens", [-1, 0, 1])
-def test_a_block_gives_the_same_in_slices_and_leaves_its_input_alone(tokens: int) -> None:
+def test_a_block_gives_the_same_in_slices_and_leaves_its_maps_alone(tokens: int) -> None:
     torch.manual_seed(0)
     block = IwinBlock(32, num_heads=1, window_size=(1, 1)).eval()
+    seen: list[tuple[Tensor, Tensor]] = []
+    block.norm2.register_forward_pre_hook(lambda _module, given: seen.append((given[0], given[0].clone())))
     x = torch.randn(2, 1, 1, 1024 * torch.get_num_threads() + tokens, 32)
     given = x.clone()
     whole = block(x)
@@ -187,6 +189,8 @@ def test_a_block_gives_the_same_in_slices_and_leaves_its_input_alone(tokens: int
         assert infers(x)
         torch.testing.assert_close(block(x), whole, rtol=1e-5, atol=1e-5)
     assert torch.equal(x, given)
+    assert len(seen) > 2
+    assert all(torch.equal(now, then) for now, then in seen)
 
 
 def test_stochastic_depth_without_gradients_leaves_out_whole_samples() -> None:

@@ -1,5 +1,9 @@
 """The kernel in C++ against PyTorch's."""
 
+import ctypes
+import math
+import mmap
+
 import numpy as np
 import pytest
 import torch
@@ -62,6 +66,55 @@ def test_cutouts_are_parts_of_the_whole() -> None:
         expected = by_pytorch(frames, cutout.size)[:, top : top + rows, left : left + columns]
         assert torch.equal(cut(crop(frames[None], cutout.source)[0], cutout), expected), cutout
     assert tried > 50
+
+
+@needs_kernel
+@pytest.mark.parametrize("at_end", [True, False])
+def test_nothing_beside_pictures_and_result_is_touched(at_end: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, made = fenced(2**18), fenced(2**18)  # to touch what lies beside them ends the process
+
+    def placed(memory: Tensor, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        return (memory[-size:] if at_end else memory[:size]).view(shape)
+
+    monkeypatch.setattr("iwin.transforms.bilinear.empty_clip", lambda *shape: placed(made, *shape))
+    for width in range(43, 100):
+        for size, box in (((20, 57), Box(0, 0, 20, 57)), ((31, 2 * width), Box(3, width, 28, width))):
+            cutout = Cutout((30, width), size, box)
+            if takes(cutout):
+                source = cutout.source
+                frames = placed(given, 1, source.height, source.width, 3).random_(0, 256)
+                assert cut(frames, cutout).shape == (1, box.height, box.width, 3)
+
+
+def fenced(size: int) -> Tensor:
+    """So many bytes between two pages that cannot be read or written."""
+    memory = mmap.mmap(-1, size + 2 * mmap.PAGESIZE)
+    pixels = np.frombuffer(memory, np.uint8)
+    protect = ctypes.CDLL(None).mprotect
+    for page in (0, size + mmap.PAGESIZE):
+        assert protect(ctypes.c_void_p(pixels.ctypes.data + page), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    return torch.from_numpy(pixels[mmap.PAGESIZE : -mmap.PAGESIZE])
+
+
+@needs_kernel
+def test_a_cutout_of_other_pictures_is_refused() -> None:
+    cutout = Cutout((100, 100), (200, 200), Box(0, 0, 200, 200))
+    with pytest.raises(ValueError, match="is made of uint8"):
+        cut(pictures(10, 100), cutout)
+
+
+def test_boxes_beside_the_picture_and_empty_ones_are_not_taken() -> None:
+    for box in (Box(150, 0, 60, 60), Box(-1, 0, 60, 60), Box(0, 0, 0, 60)):
+        assert not takes(Cutout((100, 100), (200, 200), box))
+    assert not takes(Cutout((0, 100), (64, 64), Box(0, 0, 64, 64)))
+    with pytest.raises(RuntimeError):
+        resize(torch.zeros(1, 1, 0, 120, 3, dtype=torch.uint8), (64, 48))
+
+
+def test_clips_of_one_colour_are_left_to_pytorch() -> None:
+    clip = pictures(50, 60).unflatten(0, (1, 2))[..., :1]
+    assert resize(clip, (20, 30)).shape == (1, 2, 20, 30, 1)
 
 
 def test_a_cutout_depends_on_no_more_than_it_says() -> None:

@@ -207,9 +207,9 @@ class IwinBlock(nn.Module):
         self.dwconv = DepthwiseConv(dim) if dwconv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, T, H, W, C); same shape out."""
+        """Map x (B, T, H, W, C); same shape out. On CPUs without gradients the MLP gets slices of tokens (n, C)."""
         x = x + self.drop_path(self.mix_tokens(self.norm1(x)))
-        return by_slices(lambda x: x + self.drop_path(self.mlp(self.norm2(x))), x, whole=self.training)
+        return by_slices(lambda x: x + self.drop_path(self.mlp(self.norm2(x))), x, whole=self.drop_path.training)
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """Sum of both branches on the normalised map x (B, T, H, W, C); same shape out."""

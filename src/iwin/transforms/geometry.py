@@ -128,7 +128,7 @@ class Resize:
     def output_size(self, height: int, width: int) -> Size:
         """Size of the result for frames of height x width; half pixels round up."""
         if self.size is not None:
-            return self.size
+            return self.size[0], self.size[1]
         if self.fit is not None:
             factor = min(max(self.fit) / max(height, width), min(self.fit) / min(height, width))
         else:

@@ -27,16 +27,17 @@ class Linear(nn.Linear):
 def by_slices(layers: Callable[[Tensor], Tensor], x: Tensor, *, whole: bool = False) -> Tensor:
     """What `layers`, which map each token by itself, make of x (..., C); same shape out.
 
-    Where `infers` holds, x is written over, a slice of tokens at a time: what a slice becomes on the way stays in the
-    CPU's caches, and that of all tokens is never there at once. `whole` has all of it done at
-    once, for layers that look at samples as stochastic depth does.
+    Where `infers` holds, `layers` get a slice of tokens (n, C) at a time: what it becomes on the way stays in the CPU's
+    caches, and that of all tokens is never there at once. `whole` has all of it done at once, for layers that look at
+    samples as stochastic depth does.
     """
     if whole or not infers(x):
         return layers(x)
-    x = x.contiguous()
-    for part in x.flatten(0, -2).split(1024 * torch.get_num_threads()):
-        part.copy_(layers(part))
-    return x
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    count = 1024 * torch.get_num_threads()
+    for part, made in zip(x.flatten(0, -2).split(count), result.flatten(0, -2).split(count), strict=True):
+        made.copy_(layers(part))
+    return result
 
 
 def infers(x: Tensor) -> bool:
