@@ -49,10 +49,10 @@ def run_all(
         while left:
             for index, result in workers.receive():
                 left -= 1
+                yield index, result  # noted before more is begun: a run that dies loses one result a process at most
                 following = next(waiting, None)
                 if following is not None:
                     workers.submit(*following)
-                yield index, result
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Lost:
