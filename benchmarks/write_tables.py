@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iwin.bench.charts import growth, save
+from iwin.bench.report import mebibytes, number
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -79,12 +80,9 @@ def about(record: dict[str, Any]) -> str:
 
 def spread(summary: dict[str, float] | None) -> str:
     """Median, minimum and maximum."""
-    return f"{summary['median']:.3g} ({summary['min']:.3g} to {summary['max']:.3g})" if summary else ""
-
-
-def mebibytes(size: int | None) -> str:
-    """A size for people."""
-    return "" if size is None else f"{size / 2**20:,.0f} MiB"
+    if summary is None:
+        return ""
+    return f"{number(summary['median'])} ({number(summary['min'])} to {number(summary['max'])})"
 
 
 def draw(text: str) -> None:

@@ -50,8 +50,10 @@ def spread(summary: dict[str, float] | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits."""
-    return "" if value is None else f"{value:.3g}"
+    """Three digits, or all before the point."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def mebibytes(size: int | None) -> str:

@@ -74,7 +74,12 @@ class Worker:
                     "OMP_WAIT_POLICY": "PASSIVE",
                 },  # threads that wait must not spin: others are measured
             )
-        self.tell({"job": asdict(job), "output": str(self.output)})
+        self.job = job
+
+    def prepare(self) -> dict[str, Any]:
+        """Make the variant ready; what `worker.prepare` tells."""
+        self.tell({"job": asdict(self.job), "output": str(self.output)})
+        return self.hear()
 
     def tell(self, message: object) -> None:
         """Send a line."""
@@ -104,13 +109,14 @@ def measure(jobs: Sequence[Job], *, rounds: int, say: Say) -> list[Entry]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         scratch = Path(folder)
         workers: dict[str, Worker] = {}
-        for entry in with_reference(entries):
+        started = with_reference(entries)
+        for entry in started:  # all at once, since importing takes longer than most else
+            workers[entry.job.variant] = Worker(entry.job, scratch)
+            stack.callback(workers[entry.job.variant].stop)
+        for entry in started:
             say(f"getting {entry.job.variant} ready")
-            worker = Worker(entry.job, scratch)
-            stack.callback(worker.stop)
-            entry.facts = worker.hear()
+            entry.facts = workers[entry.job.variant].prepare()
             entry.error = entry.facts.pop("error", "")
-            workers[entry.job.variant] = worker
         check(entries, scratch)
         for entry in entries:
             if entry.error:

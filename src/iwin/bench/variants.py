@@ -43,7 +43,7 @@ class Variant:
     @property
     def keeps_memory(self) -> bool:
         """Whether it takes memory before the first pass and never gives it back, so that a pass does not show it."""
-        return self.how in ("onnxruntime", "openvino")
+        return self.how in ("onnxruntime", "openvino", "cudagraphs")
 
     @property
     def missing(self) -> str:

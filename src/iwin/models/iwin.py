@@ -141,7 +141,25 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        return self.drop(self.fc2(self.drop(self._widen(x))))
+
+    def _widen(self, x: Tensor) -> Tensor:
+        """The hidden layer, by one kernel where that is faster and nobody looks at what it would skip."""
+        skipped = (self.fc1, self.act)
+        watched = any(layer._forward_hooks or layer._forward_pre_hooks for layer in skipped)
+        if type(self.fc1) is Linear and type(self.act) is nn.GELU and not watched and triton_kernels.joins_gelu(x):
+            return triton_kernels.linear_gelu(x, self.fc1.weight, self.fc1.bias)
+        return self.act(self.fc1(x))
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm of what a product reads: under autocast on a GPU it may come in autocast's precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (..., C); same shape out."""
+        if triton_kernels.norms(x):
+            return triton_kernels.layer_norm(x, self.weight, self.bias, self.eps)
+        return super().forward(x)
 
 
 class DropPath(nn.Module):
@@ -197,12 +215,12 @@ class IwinBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.window_size = window_size
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
         self.attn = WindowAttention(
             dim, num_heads=num_heads, qkv_bias=qkv_bias, qk_scale=qk_scale, attn_drop=attn_drop, proj_drop=drop
         )
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
         self.dwconv = DepthwiseConv(dim) if dwconv else None
 
@@ -225,7 +243,7 @@ class Downsample(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.conv = nn.Conv2d(dim, 2 * dim, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ def compile_for_hopper(kernel: Any, choice: Any, *, dtype: str, head_dim: int) -
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    sizes = {"ROWS": 7, "COLUMNS": 7, "HEAD_DIM": head_dim, **choice.kwargs}
-    types = dict.fromkeys(("tokens", "heads", "I", "J"), "i32") | {
+    sizes = {"TOKENS": 784, "FRAMES": 16, "COLUMNS": 7, "HEAD_DIM": head_dim, **choice.kwargs}
+    types = dict.fromkeys(("heads", "I", "J"), "i32") | {
         "scale": "fp32",
         "log_sum": "*fp32",
         "delta": "*fp32",
@@ -37,7 +37,7 @@ def compile_for_hopper(kernel: Any, choice: Any, *, dtype: str, head_dim: int) -
             attributes |= {(index, axis): aligned for axis in range(4)}
             continue
         signature[name] = "constexpr" if name in sizes else types.get(name, f"*{dtype}")
-        if signature[name].startswith("*") or name == "tokens":
+        if signature[name].startswith("*"):
             attributes[index,] = aligned
     constants = {(kernel.fn.arg_names.index(name),): value for name, value in sizes.items()}
     source = ASTSource(fn=kernel.fn, signature=signature, constexprs=constants, attrs=attributes)

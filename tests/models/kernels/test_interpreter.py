@@ -17,7 +17,7 @@ def test_kernels_are_right_through_tritons_interpreter() -> None:
     """In a process of its own, since Triton chooses between compiling and interpreting when it is imported."""
     command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "not gpu"]
     run = subprocess.run(
-        [*command, HERE / "test_window_attention.py"],
+        [*command, HERE / "test_window_attention.py", HERE / "test_layers.py"],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,

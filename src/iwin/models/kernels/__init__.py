@@ -1,5 +1,5 @@
-"""Kernels for GPUs, in Triton: attention within interleaved windows that reads and writes maps in image order.
+"""Kernels for GPUs, in Triton: attention on maps in image order, LayerNorm, and a linear layer with its GELU.
 
-`ops` holds the operator and says when it applies, `window_attention` the kernels, which are imported when one runs:
-PyTorch brings Triton on Linux alone.
+`ops` holds the operators and says when they apply. The kernels, a file each, are imported when one runs: PyTorch brings
+Triton on Linux alone.
 """

@@ -1,6 +1,6 @@
-"""The Triton kernels as an operator of PyTorch: with gradients, and inside `torch.compile` and `torch.export`.
+"""The Triton kernels as operators of PyTorch: with gradients where they have some, and inside `torch.compile`.
 
-`iwin::window_attention` is opaque to both, so they keep one graph.
+The compiler does not look into them, and so keeps one graph.
 """
 
 import importlib.util
@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from iwin.models.exporting import is_exporting
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 HEAD_DIMS = (16, 32, 64)
@@ -30,12 +32,16 @@ def takes(x: Tensor, heads: int) -> bool:
     up to 2^31 elements a sample, where there is a C compiler. Exported programs do without it, so that they run
     anywhere.
     """
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if is_exporting():
         return False
     if x.device.type != DEVICE or not _runs_on(x.device):
         return False
-    dtype = torch.get_autocast_dtype(DEVICE) if torch.is_autocast_enabled(DEVICE) else x.dtype
-    return dtype in DTYPES and x.shape[-1] // heads in HEAD_DIMS and 3 * math.prod(x.shape[1:]) < 2**31
+    return _precision(x) in DTYPES and x.shape[-1] // heads in HEAD_DIMS and 3 * math.prod(x.shape[1:]) < 2**31
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """In which precision a layer computes on x: its own, or autocast's."""
+    return torch.get_autocast_dtype(DEVICE) if torch.is_autocast_enabled(DEVICE) else x.dtype
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -107,3 +113,103 @@ def _differentiate(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, None, None,
 
 
 _forward.register_autograd(_differentiate, setup_context=_keep)
+
+
+# ---------------------------------------------------------------------------------------- LayerNorm
+
+
+def norms(x: Tensor) -> bool:
+    """Whether `layer_norm` is for a map x (..., C): on GPUs where Triton's kernels run, and nothing else would fuse it.
+
+    `torch.compile` joins a LayerNorm with what stands around it, and does it better.
+    """
+    if is_exporting() or torch.compiler.is_compiling():
+        return False
+    return x.device.type == DEVICE and x.dtype in (torch.float32, *DTYPES) and x.numel() > 0 and _runs_on(x.device)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm over the channels of x (..., C), in float32; under autocast the result has autocast's precision.
+
+    PyTorch's own gives float32 there; what reads it turns it to autocast's precision.
+    """
+    return _layer_norm(x, weight, bias, eps, _precision(x))[0]
+
+
+@torch.library.custom_op("iwin::layer_norm", mutates_args=(), device_types=DEVICE)
+def _layer_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    from iwin.models.kernels import layer_norm
+
+    return layer_norm.forward(x, weight, bias, eps, dtype)
+
+
+@_layer_norm.register_fake
+def _(x: Tensor, _weight: Tensor, _bias: Tensor, _eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    rows = x.numel() // x.shape[-1]
+    return (
+        x.new_empty(x.shape, dtype=dtype),
+        x.new_empty(rows, dtype=torch.float32),
+        x.new_empty(rows, dtype=torch.float32),
+    )
+
+
+@torch.library.custom_op("iwin::layer_norm_backward", mutates_args=(), device_types=DEVICE)
+def _layer_norm_backward(grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    from iwin.models.kernels import layer_norm
+
+    return layer_norm.backward(grad, x, weight, mean, scale)
+
+
+@_layer_norm_backward.register_fake
+def _(_grad: Tensor, x: Tensor, weight: Tensor, _mean: Tensor, _scale: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), weight.new_empty(2, len(weight))
+
+
+def _keep_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, weight, *_ = inputs
+    ctx.save_for_backward(x, weight, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _differentiate_norm(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    d_x, of_weights = _layer_norm_backward(grad, *ctx.saved_tensors)
+    return d_x, of_weights[0], of_weights[1], None, None
+
+
+_layer_norm.register_autograd(_differentiate_norm, setup_context=_keep_norm)
+
+
+# ---------------------------------------------------------------------------------------- linear layer and GELU
+
+MAX_INPUT = 256
+"""Channels up to which a linear layer and its GELU are one kernel: beyond, products dominate, and cuBLAS is faster."""
+
+
+def joins_gelu(x: Tensor) -> bool:
+    """Whether `linear_gelu` is for x (..., C): without gradients, in half precision, with few channels.
+
+    With gradients the GELU's input is needed again, so that it is written anyway.
+    """
+    if is_exporting() or torch.is_grad_enabled() or x.device.type != DEVICE or not _runs_on(x.device):
+        return False
+    return _precision(x) in DTYPES and x.shape[-1] % 32 == 0 and 0 < x.shape[-1] <= MAX_INPUT and x.numel() > 0
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """GELU (erf form) of a linear layer: x (..., C), weight (N, C), bias (N,) -> (..., N)."""
+    dtype = _precision(x)
+    return _linear_gelu(x.to(dtype), weight.to(dtype), bias.to(dtype))
+
+
+@torch.library.custom_op("iwin::linear_gelu", mutates_args=(), device_types=DEVICE)
+def _linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    from iwin.models.kernels import linear_gelu
+
+    return linear_gelu.linear_gelu(x, weight, bias)
+
+
+@_linear_gelu.register_fake
+def _(x: Tensor, weight: Tensor, _bias: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], len(weight))

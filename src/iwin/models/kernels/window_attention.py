@@ -47,14 +47,20 @@ def _fitting(configs: list[triton.Config], arguments: dict[str, Any], **_: Any) 
     return configs
 
 
+@triton.constexpr_function
+def _last(rest, block_size):
+    """Size of the last block, for the tokens that whole blocks leave: no product takes less than 16."""
+    return min(max(16, triton.next_power_of_2(rest)), block_size)
+
+
 @triton.jit
-def _locate(block_size, tokens, heads, I, J):
+def _locate(block_size, TOKENS: tl.constexpr, heads, I, J):
     """This program's first token, sample, window row, window column, head and sequence.
 
     Blocks of one sequence are neighbours, so that they find its keys in the L2 cache. Sample and sequence have
     64 bits, since offsets of whole samples pass 2^31 in large batches.
     """
-    blocks = tl.cdiv(tokens, block_size)
+    blocks = tl.cdiv(TOKENS, block_size)
     program = tl.program_id(0)
     sequence = program // blocks
     window = sequence // heads
@@ -71,11 +77,15 @@ def _enter(map_start, strides, sample, i, j, head, I, J, HEAD_DIM: tl.constexpr)
 
 
 @triton.jit
-def _offsets(token, steps, ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr):
-    """Offsets (token, channel) of tokens, counted by frame, row, column, from the window's first."""
-    frame = token // (ROWS * COLUMNS)
-    row = token // COLUMNS % ROWS
-    column = token % COLUMNS
+def _offsets(token, steps, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr):
+    """Offsets (token, channel) of tokens, counted by row, column, frame, from the window's first.
+
+    Any order would do. This one has the cheapest arithmetic, since clips mostly have a power of two of frames.
+    """
+    frame = token % FRAMES
+    position = token // FRAMES
+    row = position // COLUMNS
+    column = position % COLUMNS
     offset = frame * steps[0] + row * steps[1] + column * steps[2]
     return offset[:, None] + tl.arange(0, HEAD_DIM)[None, :]
 
@@ -100,73 +110,76 @@ def _dot(a, b):
 
 @triton.jit
 def _attend(
-    state, q, k_start, v_start, first, tokens, steps, scale,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_N: tl.constexpr,
-    LAST: tl.constexpr,
+    state, q, k_start, v_start, first, steps, scale,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Let a block of queries attend to a block of keys.
 
-    `state` is the running maximum of the scores, the sum of the weights and the sum of the weighted values. Only the
-    LAST block may reach past the window's tokens.
+    `state` is the running maximum of the scores, the sum of the weights (8 times, side by side) and the sum of the
+    weighted values. A block that is MASKED reaches past the window's tokens.
     """
     top, total, acc = state
     token = first + tl.arange(0, BLOCK_N)
-    offsets = _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM)
-    inside = token < tokens
-    k = _load(k_start + offsets, inside[:, None], LAST)
-    v = _load(v_start + offsets, inside[:, None], LAST)
+    offsets = _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM)
+    inside = token < TOKENS
+    k = _load(k_start + offsets, inside[:, None], MASKED)
+    v = _load(v_start + offsets, inside[:, None], MASKED)
     scores = _dot(q, tl.trans(k))
-    if LAST:
+    if MASKED:
         scores = tl.where(inside[None, :], scores, float("-inf"))
     new_top = tl.maximum(top, tl.max(scores, 1) * scale)
-    weights = tl.exp2(scores * scale - new_top[:, None])
+    weights = tl.exp2(scores * scale - new_top[:, None]).to(v.dtype)
     shrink = tl.exp2(top - new_top)
-    total = total * shrink + tl.sum(weights, 1)
-    acc = acc * shrink[:, None] + _dot(weights.to(v.dtype), v)
+    ones = tl.full([BLOCK_N, 8], 1.0, v.dtype)  # adds up in a product, since all other units are busy
+    total = total * shrink[:, None] + _dot(weights, ones)
+    acc = acc * shrink[:, None] + _dot(weights, v)
     return new_top, total, acc
 
 
 @triton.autotune(
-    configs=_choices((64, 64, 4, 3), (64, 32, 4, 4), (128, 64, 4, 3), (128, 32, 4, 4), (128, 128, 8, 3)),
-    key=["tokens", "HEAD_DIM"],
+    configs=_choices((64, 64, 4, 3), (64, 64, 4, 4), (64, 32, 4, 4), (128, 32, 4, 4)),
+    key=["TOKENS", "HEAD_DIM"],
     prune_configs_by={"early_config_prune": _fitting},
     cache_results=True,
 )
 @triton.jit
 def _forward_kernel(
-    qkv, out, log_sum, tokens, heads, I, J, scale, qkv_strides, out_strides,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    qkv, out, log_sum, heads, I, J, scale, qkv_strides, out_strides,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    first, sample, i, j, head, sequence = _locate(BLOCK_M, tokens, heads, I, J)
+    first, sample, i, j, head, sequence = _locate(BLOCK_M, TOKENS, heads, I, J)
     q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
     k_start = q_start + heads * HEAD_DIM
     v_start = k_start + heads * HEAD_DIM
     scale *= LOG2_E
 
     token = first + tl.arange(0, BLOCK_M)
-    inside = token < tokens
-    q = tl.load(q_start + _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
+    inside = token < TOKENS
+    q = tl.load(q_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
     state = (
         tl.full([BLOCK_M], float("-inf"), tl.float32),
-        tl.zeros([BLOCK_M], tl.float32),
+        tl.zeros([BLOCK_M, 8], tl.float32),
         tl.zeros([BLOCK_M, HEAD_DIM], tl.float32),
     )
-    last = (tokens - 1) // BLOCK_N * BLOCK_N
-    for block in range(0, last, BLOCK_N):
+    WHOLE: tl.constexpr = (TOKENS - 1) // BLOCK_N * BLOCK_N
+    LAST: tl.constexpr = _last(TOKENS - WHOLE, BLOCK_N)
+    for block in range(0, WHOLE, BLOCK_N):
         state = _attend(
-            state, q, k_start, v_start, block, tokens, steps, scale,
-            ROWS, COLUMNS, HEAD_DIM, BLOCK_N, LAST=False,
+            state, q, k_start, v_start, block, steps, scale,
+            TOKENS, FRAMES, COLUMNS, HEAD_DIM, BLOCK_N, MASKED=False,
         )  # fmt: skip
     top, total, acc = _attend(
-        state, q, k_start, v_start, last, tokens, steps, scale,
-        ROWS, COLUMNS, HEAD_DIM, BLOCK_N, LAST=True,
+        state, q, k_start, v_start, WHOLE, steps, scale,
+        TOKENS, FRAMES, COLUMNS, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST,
     )  # fmt: skip
 
-    tl.store(log_sum + sequence * tokens + token, top + tl.log2(total), mask=inside)
+    total = tl.sum(total, 1) / 8
+    tl.store(log_sum + sequence * TOKENS + token, top + tl.log2(total), mask=inside)
     out_start, steps = _enter(out, out_strides, sample, i, j, head, I, J, HEAD_DIM)
     result = (acc / total[:, None]).to(out.dtype.element_ty)
-    tl.store(out_start + _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM), result, mask=inside[:, None])
+    tl.store(out_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), result, mask=inside[:, None])
 
 
 # ---------------------------------------------------------------------------------------- backward
@@ -174,18 +187,18 @@ def _forward_kernel(
 
 @triton.jit
 def _query_gradient(
-    dq, q, grad, log_sum, delta, k_start, v_start, first, tokens, steps, scale,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_N: tl.constexpr,
-    LAST: tl.constexpr,
+    dq, q, grad, log_sum, delta, k_start, v_start, first, steps, scale,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add what a block of keys and values gives to the gradient of a block of queries."""
     token = first + tl.arange(0, BLOCK_N)
-    offsets = _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM)
-    inside = token < tokens
-    k = _load(k_start + offsets, inside[:, None], LAST)
-    v = _load(v_start + offsets, inside[:, None], LAST)
+    offsets = _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM)
+    inside = token < TOKENS
+    k = _load(k_start + offsets, inside[:, None], MASKED)
+    v = _load(v_start + offsets, inside[:, None], MASKED)
     scores = _dot(q, tl.trans(k))
-    if LAST:
+    if MASKED:
         scores = tl.where(inside[None, :], scores, float("-inf"))
     weights = tl.exp2(scores * scale - log_sum[:, None])
     d_scores = weights * (_dot(grad, tl.trans(v)) - delta[:, None])
@@ -193,19 +206,19 @@ def _query_gradient(
 
 
 @triton.autotune(
-    configs=_choices((64, 64, 4, 3), (64, 32, 4, 4), (128, 32, 4, 3), (128, 64, 8, 3)),
-    key=["tokens", "HEAD_DIM"],
+    configs=_choices((64, 64, 4, 3), (64, 32, 4, 4), (128, 32, 4, 3)),
+    key=["TOKENS", "HEAD_DIM"],
     prune_configs_by={"early_config_prune": _fitting},
     cache_results=True,
 )
 @triton.jit
 def _query_backward_kernel(
-    qkv, out, grad_out, grad_qkv, log_sum, delta, tokens, heads, I, J, scale, qkv_strides, out_strides, grad_strides,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    qkv, out, grad_out, grad_qkv, log_sum, delta, heads, I, J, scale, qkv_strides, out_strides, grad_strides,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Gradient of q. Also `delta`, the sum of out * grad_out of each query, which the other kernel reads."""
-    first, sample, i, j, head, sequence = _locate(BLOCK_M, tokens, heads, I, J)
+    first, sample, i, j, head, sequence = _locate(BLOCK_M, TOKENS, heads, I, J)
     q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
     k_start = q_start + heads * HEAD_DIM
     v_start = k_start + heads * HEAD_DIM
@@ -214,35 +227,36 @@ def _query_backward_kernel(
     dq_start, dq_steps = _enter(grad_qkv, grad_strides, sample, i, j, head, I, J, HEAD_DIM)
 
     token = first + tl.arange(0, BLOCK_M)
-    inside = token < tokens
-    q = tl.load(q_start + _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
-    out_offsets = _offsets(token, out_steps, ROWS, COLUMNS, HEAD_DIM)
+    inside = token < TOKENS
+    q = tl.load(q_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
+    out_offsets = _offsets(token, out_steps, FRAMES, COLUMNS, HEAD_DIM)
     attended = tl.load(out_start + out_offsets, mask=inside[:, None], other=0.0)
     grad = tl.load(grad_start + out_offsets, mask=inside[:, None], other=0.0)
-    log_sum_block = tl.load(log_sum + sequence * tokens + token, mask=inside, other=0.0)
+    log_sum_block = tl.load(log_sum + sequence * TOKENS + token, mask=inside, other=0.0)
     delta_block = tl.sum(attended.to(tl.float32) * grad.to(tl.float32), 1)
-    tl.store(delta + sequence * tokens + token, delta_block, mask=inside)
+    tl.store(delta + sequence * TOKENS + token, delta_block, mask=inside)
 
     dq = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
-    last = (tokens - 1) // BLOCK_N * BLOCK_N
-    for block in range(0, last, BLOCK_N):
+    WHOLE: tl.constexpr = (TOKENS - 1) // BLOCK_N * BLOCK_N
+    LAST: tl.constexpr = _last(TOKENS - WHOLE, BLOCK_N)
+    for block in range(0, WHOLE, BLOCK_N):
         dq = _query_gradient(
-            dq, q, grad, log_sum_block, delta_block, k_start, v_start, block, tokens, steps, scale * LOG2_E,
-            ROWS, COLUMNS, HEAD_DIM, BLOCK_N, LAST=False,
+            dq, q, grad, log_sum_block, delta_block, k_start, v_start, block, steps, scale * LOG2_E,
+            TOKENS, FRAMES, COLUMNS, HEAD_DIM, BLOCK_N, MASKED=False,
         )  # fmt: skip
     dq = _query_gradient(
-        dq, q, grad, log_sum_block, delta_block, k_start, v_start, last, tokens, steps, scale * LOG2_E,
-        ROWS, COLUMNS, HEAD_DIM, BLOCK_N, LAST=True,
+        dq, q, grad, log_sum_block, delta_block, k_start, v_start, WHOLE, steps, scale * LOG2_E,
+        TOKENS, FRAMES, COLUMNS, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST,
     )  # fmt: skip
-    dq_offsets = _offsets(token, dq_steps, ROWS, COLUMNS, HEAD_DIM)
+    dq_offsets = _offsets(token, dq_steps, FRAMES, COLUMNS, HEAD_DIM)
     tl.store(dq_start + dq_offsets, (dq * scale).to(grad_qkv.dtype.element_ty), mask=inside[:, None])
 
 
 @triton.jit
 def _key_gradients(
-    gradients, k, v, q_start, grad_start, log_sum, delta, first, tokens, steps, grad_steps, scale,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
-    LAST: tl.constexpr,
+    gradients, k, v, q_start, grad_start, log_sum, delta, first, steps, grad_steps, scale,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add what a block of queries gives to the gradients of a block of keys and values.
 
@@ -251,58 +265,59 @@ def _key_gradients(
     """
     dk, dv = gradients
     token = first + tl.arange(0, BLOCK_M)
-    inside = token < tokens
-    q = _load(q_start + _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM), inside[:, None], LAST)
-    grad = _load(grad_start + _offsets(token, grad_steps, ROWS, COLUMNS, HEAD_DIM), inside[:, None], LAST)
-    log_sum_block = _load(log_sum + token, inside, LAST)
-    delta_block = _load(delta + token, inside, LAST)
+    inside = token < TOKENS
+    q = _load(q_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), inside[:, None], MASKED)
+    grad = _load(grad_start + _offsets(token, grad_steps, FRAMES, COLUMNS, HEAD_DIM), inside[:, None], MASKED)
+    log_sum_block = _load(log_sum + token, inside, MASKED)
+    delta_block = _load(delta + token, inside, MASKED)
     weights = tl.exp2(_dot(k, tl.trans(q)) * scale - log_sum_block[None, :])
     d_scores = weights * (_dot(v, tl.trans(grad)) - delta_block[None, :])
     return dk + _dot(d_scores.to(q.dtype), q), dv + _dot(weights.to(grad.dtype), grad)
 
 
 @triton.autotune(
-    configs=_choices((64, 64, 4, 3), (32, 64, 4, 4), (32, 128, 4, 3), (64, 128, 8, 3)),
-    key=["tokens", "HEAD_DIM"],
+    configs=_choices((64, 64, 4, 3), (32, 64, 4, 4), (32, 128, 4, 3)),
+    key=["TOKENS", "HEAD_DIM"],
     prune_configs_by={"early_config_prune": _fitting},
     cache_results=True,
 )
 @triton.jit
 def _key_backward_kernel(
-    qkv, grad_out, grad_qkv, log_sum, delta, tokens, heads, I, J, scale, qkv_strides, out_strides, grad_strides,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
+    qkv, grad_out, grad_qkv, log_sum, delta, heads, I, J, scale, qkv_strides, out_strides, grad_strides,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Gradients of k and v."""
-    first, sample, i, j, head, sequence = _locate(BLOCK_N, tokens, heads, I, J)
+    first, sample, i, j, head, sequence = _locate(BLOCK_N, TOKENS, heads, I, J)
     q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
     k_start = q_start + heads * HEAD_DIM
     v_start = k_start + heads * HEAD_DIM
     grad_start, grad_steps = _enter(grad_out, out_strides, sample, i, j, head, I, J, HEAD_DIM)
-    log_sum += sequence * tokens
-    delta += sequence * tokens
+    log_sum += sequence * TOKENS
+    delta += sequence * TOKENS
 
     token = first + tl.arange(0, BLOCK_N)
-    inside = token[:, None] < tokens
-    offsets = _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM)
+    inside = token[:, None] < TOKENS
+    offsets = _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM)
     k = tl.load(k_start + offsets, mask=inside, other=0.0)
     v = tl.load(v_start + offsets, mask=inside, other=0.0)
     gradients = (tl.zeros([BLOCK_N, HEAD_DIM], tl.float32), tl.zeros([BLOCK_N, HEAD_DIM], tl.float32))
-    last = (tokens - 1) // BLOCK_M * BLOCK_M
-    for block in range(0, last, BLOCK_M):
+    WHOLE: tl.constexpr = (TOKENS - 1) // BLOCK_M * BLOCK_M
+    LAST: tl.constexpr = _last(TOKENS - WHOLE, BLOCK_M)
+    for block in range(0, WHOLE, BLOCK_M):
         gradients = _key_gradients(
-            gradients, k, v, q_start, grad_start, log_sum, delta, block, tokens, steps, grad_steps, scale * LOG2_E,
-            ROWS, COLUMNS, HEAD_DIM, BLOCK_M, LAST=False,
+            gradients, k, v, q_start, grad_start, log_sum, delta, block, steps, grad_steps, scale * LOG2_E,
+            TOKENS, FRAMES, COLUMNS, HEAD_DIM, BLOCK_M, MASKED=False,
         )  # fmt: skip
     dk, dv = _key_gradients(
-        gradients, k, v, q_start, grad_start, log_sum, delta, last, tokens, steps, grad_steps, scale * LOG2_E,
-        ROWS, COLUMNS, HEAD_DIM, BLOCK_M, LAST=True,
+        gradients, k, v, q_start, grad_start, log_sum, delta, WHOLE, steps, grad_steps, scale * LOG2_E,
+        TOKENS, FRAMES, COLUMNS, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST,
     )  # fmt: skip
 
     dq_start, steps = _enter(grad_qkv, grad_strides, sample, i, j, head, I, J, HEAD_DIM)
     dk_start = dq_start + heads * HEAD_DIM
     dv_start = dk_start + heads * HEAD_DIM
-    offsets = _offsets(token, steps, ROWS, COLUMNS, HEAD_DIM)
+    offsets = _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM)
     tl.store(dk_start + offsets, (dk * scale).to(grad_qkv.dtype.element_ty), mask=inside)
     tl.store(dv_start + offsets, dv.to(grad_qkv.dtype.element_ty), mask=inside)
 
@@ -359,17 +374,17 @@ def _launch(
     scale: float,
 ) -> None:
     """Run `kernel` on every block of every sequence, with the strides of `maps`."""
-    _, _, H, W, C3 = tensors[0].shape
+    _, T, _, W, C3 = tensors[0].shape
     sequences, tokens = tensors[-1].shape
     with torch.cuda.device_of(tensors[0]):
         kernel[lambda choice: (triton.cdiv(tokens, choice[block]) * sequences,)](
             *tensors,
-            tokens,
             heads,
             *counts,
             scale,
             *(x.stride()[:4] for x in maps),
-            ROWS=H // counts[0],
+            TOKENS=tokens,
+            FRAMES=T,
             COLUMNS=W // counts[1],
             HEAD_DIM=C3 // (3 * heads),
             enable_fp_fusion=True,

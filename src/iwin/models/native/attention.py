@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iwin.models.exporting import is_exporting
 from iwin.native import library
 
 HEAD_DIM = 32
@@ -19,7 +20,7 @@ NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 def takes(x: Tensor, heads: int) -> bool:
     """Whether `interleaved_attention` can run on a projection of x (..., C), by its device, precision and head size."""
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if is_exporting():
         return False
     if x.device.type != "cpu" or x.shape[-1] != heads * HEAD_DIM or x.dtype == torch.float64:
         return False

@@ -1,0 +1,157 @@
+"""LayerNorm and the linear layer with its GELU against PyTorch's: on a GPU (`-m gpu`), or through Triton's interpreter.
+
+TRITON_INTERPRET=1 pytest tests/models/kernels/test_layers.py
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from iwin.models.iwin import IwinBlock, LayerNorm, Mlp
+from iwin.models.kernels import ops
+
+INTERPRETED = ops.DEVICE == "cpu"
+pytestmark = [] if INTERPRETED else [pytest.mark.gpu]
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(ops.DEVICE)
+
+
+def error(value: Tensor, exact: Tensor) -> float:
+    return float((value.double() - exact).norm() / exact.norm())
+
+
+def autocast() -> torch.autocast:
+    return torch.autocast(ops.DEVICE, torch.bfloat16)
+
+
+class Calls(TorchDispatchMode):
+    """Counts calls of the linear layer with its GELU."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        self.count += func is torch.ops.iwin.linear_gelu.default
+        return func(*args, **(kwargs or {}))
+
+
+def joined(mlp: Mlp, x: Tensor) -> bool:
+    """Whether an MLP calls it."""
+    with Calls() as calls:
+        mlp(x)
+    return bool(calls.count)
+
+
+# 16 rows of 96 channels a program: whole and broken blocks, few and many channels.
+@pytest.mark.parametrize("shape", [(2, 2, 3, 4, 96), (1, 3, 5, 1, 16), (3, 100), (2, 1500)], ids=str)
+def test_layer_norm_and_its_gradients(shape: Sequence[int]) -> None:
+    inputs = [1 + 3 * draw(*shape), draw(shape[-1], seed=1), draw(shape[-1], seed=2)]
+    grad = draw(*shape, seed=3)
+    single = [x.requires_grad_() for x in inputs]
+    double = [x.detach().double().requires_grad_() for x in inputs]
+    out = ops.layer_norm(single[0], single[1], single[2], 1e-5)
+    exact = F.layer_norm(double[0], shape[-1:], double[1], double[2], 1e-5)
+    assert error(out.detach(), exact.detach()) < 3e-7
+    for value, right in zip(
+        torch.autograd.grad(out, single, grad), torch.autograd.grad(exact, double, grad.double()), strict=True
+    ):
+        assert error(value, right) < 1e-6
+
+
+def test_layer_norm_of_rows_without_variance_and_far_from_zero() -> None:
+    x = torch.cat([torch.full((1, 64), 7.0), 1e4 + torch.randn(1, 64)]).to(ops.DEVICE)
+    weight, bias = draw(64), draw(64, seed=1)
+    exact = F.layer_norm(x.double(), (64,), weight.double(), bias.double(), 1e-5)
+    assert error(ops.layer_norm(x, weight, bias, 1e-5), exact) < 1e-3  # 1e4 leaves float32 few digits
+
+
+def test_layer_norm_is_written_in_the_precision_that_reads_it() -> None:
+    norm = LayerNorm(32).to(ops.DEVICE)
+    x = draw(2, 3, 32).requires_grad_()
+    assert norm(x).dtype == torch.float32
+    with autocast():
+        out = norm(x)
+    assert out.dtype == torch.bfloat16
+    rounded = nn.LayerNorm.forward(norm, x).bfloat16()
+    assert (out.float() - rounded.float()).abs().max() <= 0.02  # the last digit may differ; the interpreter cuts it off
+    assert torch.autograd.grad(out.sum(), x)[0].dtype == torch.float32
+
+
+def test_layer_norm_is_left_to_the_compiler() -> None:
+    norm = LayerNorm(32).to(ops.DEVICE)
+    seen: list[str] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    torch.compile(norm, backend=backend, fullgraph=True)(draw(2, 32))
+    assert any("layer_norm" in name for name in seen)
+    assert not any("iwin" in name for name in seen)
+
+
+@pytest.mark.parametrize(("rows", "C", "N"), [(70, 32, 48), (33, 96, 384), (5, 64, 100)])
+def test_linear_gelu_to_float32(rows: int, C: int, N: int) -> None:
+    x, weight, bias = 2 * draw(rows, C), draw(N, C, seed=1) / C**0.5, draw(N, seed=2)
+    exact = F.gelu(F.linear(x.double(), weight.double(), bias.double()))
+    out = ops.linear_gelu(x, weight, bias)
+    assert error(out, exact) < 1e-6
+    assert (out.double() - exact).abs().max() < 5e-6
+
+
+def test_linear_gelu_far_from_zero() -> None:
+    x = torch.tensor([-1e6, -40.0, -6.0, -3.0, -1e-3, 0.0, 1e-3, 3.0, 40.0, 1e6], device=ops.DEVICE)[:, None]
+    out = ops.linear_gelu(F.pad(x, (0, 31)), torch.eye(32, device=ops.DEVICE)[:1], torch.zeros(1, device=ops.DEVICE))
+    assert ((out.double() - F.gelu(x.double())).abs() <= 2e-7 * x.abs()).all()
+
+
+def test_an_mlp_uses_it_without_gradients_only() -> None:
+    mlp = Mlp(32, 64).to(ops.DEVICE)
+    x = draw(2, 3, 32)
+    with torch.no_grad(), autocast():
+        assert joined(mlp, x)
+        out = mlp(x)
+    with autocast():
+        assert not joined(mlp, x)
+    with torch.no_grad():
+        assert not joined(mlp, x), "float32 is left to PyTorch"
+        assert error(out, mlp(x).double()) < 0.02
+
+
+def test_layers_that_are_watched_or_replaced_are_called() -> None:
+    mlp = Mlp(32, 64).to(ops.DEVICE)
+    x = draw(2, 32)
+    seen: list[torch.Size] = []
+    handle = mlp.act.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape))
+    with torch.no_grad(), autocast():
+        mlp(x)
+        assert seen == [(2, 64)]
+        handle.remove()
+        mlp.fc1 = nn.Sequential(mlp.fc1)  # type: ignore[assignment] # as adapters do
+        assert not joined(mlp, x)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_block_agrees_with_pytorchs_layers(grad: bool) -> None:
+    torch.manual_seed(0)
+    block = IwinBlock(32, num_heads=1, window_size=(3, 3)).to(ops.DEVICE)
+    x = draw(1, 2, 6, 6, 32)
+    with torch.set_grad_enabled(grad):
+        exact = block(x)
+        with autocast():
+            out = block(x)
+    assert error(out.detach(), exact.detach().double()) < 0.02
+    if grad:
+        weights = list(block.parameters())
+        right = torch.autograd.grad(exact.square().sum(), weights)
+        for value, expected in zip(torch.autograd.grad(out.square().sum(), weights), right, strict=True):
+            assert error(value, expected.double()) < 0.05
