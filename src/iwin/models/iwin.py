@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from iwin.errors import ModelError
 from iwin.models.kernels import ops as triton_kernels
+from iwin.models.kernels.layers import LayerNorm, widen
 from iwin.models.native import attention as native_kernels
 from iwin.models.native.linear import Linear, by_slices
 
@@ -141,25 +142,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
-        return self.drop(self.fc2(self.drop(self._widen(x))))
-
-    def _widen(self, x: Tensor) -> Tensor:
-        """The hidden layer, by one kernel where that is faster and nobody looks at what it would skip."""
-        skipped = (self.fc1, self.act)
-        watched = any(layer._forward_hooks or layer._forward_pre_hooks for layer in skipped)
-        if type(self.fc1) is Linear and type(self.act) is nn.GELU and not watched and triton_kernels.joins_gelu(x):
-            return triton_kernels.linear_gelu(x, self.fc1.weight, self.fc1.bias)
-        return self.act(self.fc1(x))
-
-
-class LayerNorm(nn.LayerNorm):
-    """LayerNorm of what a product reads: under autocast on a GPU it may come in autocast's precision."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (..., C); same shape out."""
-        if triton_kernels.norms(x):
-            return triton_kernels.layer_norm(x, self.weight, self.bias, self.eps)
-        return super().forward(x)
+        return self.drop(self.fc2(self.drop(widen(x, self.fc1, self.act))))
 
 
 class DropPath(nn.Module):
@@ -377,8 +360,7 @@ class IwinTransformer(nn.Module):
         super().__init__()
         if len(depths) != len(num_heads):
             raise ModelError(f"depths {tuple(depths)} and num_heads {tuple(num_heads)} must name the same stages")
-        if isinstance(window_size, int):
-            window_size = (window_size, window_size)
+        window_size = (window_size, window_size) if isinstance(window_size, int) else window_size
         if len(window_size) != 2:
             raise ModelError(f"window_size is {window_size}; windows hold all frames, so it takes (rows, columns) only")
         if not 0 <= drop_path_rate < 1 or (num_frames is not None and num_frames < 1):

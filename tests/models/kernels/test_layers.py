@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from iwin.models.iwin import IwinBlock, LayerNorm, Mlp
+from iwin.models.iwin import IwinBlock, Mlp
 from iwin.models.kernels import ops
+from iwin.models.kernels.layers import LayerNorm
 
 INTERPRETED = ops.DEVICE == "cpu"
 pytestmark = [] if INTERPRETED else [pytest.mark.gpu]

@@ -357,6 +357,19 @@ def test_a_model_compiles_to_one_graph() -> None:
         assert error([compiled(clip)], [model(clip)]) < 0.02
 
 
+def test_a_compiled_model_keeps_the_kernels() -> None:
+    model, clip = small_model()
+    seen: list[Any] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        seen.extend(node.target for node in graph.graph.nodes)
+        return graph
+
+    with torch.no_grad(), torch.autocast(ops.DEVICE, torch.bfloat16):
+        torch.compile(model.eval(), fullgraph=True, dynamic=False, backend=backend)(clip)
+    assert seen.count(torch.ops.iwin.window_attention.default) == 2
+
+
 @pytest.mark.gpu
 def test_a_model_replays_as_a_cuda_graph() -> None:
     model, clip = small_model()

@@ -131,7 +131,7 @@ def _attend(
     new_top = tl.maximum(top, tl.max(scores, 1) * scale)
     weights = tl.exp2(scores * scale - new_top[:, None]).to(v.dtype)
     shrink = tl.exp2(top - new_top)
-    ones = tl.full([BLOCK_N, 8], 1.0, v.dtype)  # adds up in a product, since all other units are busy
+    ones = tl.full([BLOCK_N, 8], 1.0, tl.float32).to(v.dtype)  # adds up in a product: all other units are busy
     total = total * shrink[:, None] + _dot(weights, ones)
     acc = acc * shrink[:, None] + _dot(weights, v)
     return new_top, total, acc

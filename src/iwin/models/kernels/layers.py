@@ -1,0 +1,25 @@
+"""Layers that take the Triton kernels on GPUs where those are faster."""
+
+from torch import Tensor, nn
+
+from iwin.models.kernels import ops
+from iwin.models.native.linear import Linear
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm of what a product reads: under autocast on a GPU it may come in autocast's precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (..., C); same shape out."""
+        if ops.norms(x):
+            return ops.layer_norm(x, self.weight, self.bias, self.eps)
+        return super().forward(x)
+
+
+def widen(x: Tensor, linear: nn.Module, activation: nn.Module) -> Tensor:
+    """The hidden layer of an MLP, by one kernel where nobody looks at the layers that it would skip."""
+    watched = any(layer._forward_hooks or layer._forward_pre_hooks for layer in (linear, activation))
+    if type(linear) is Linear and type(activation) is nn.GELU and not watched and ops.joins_gelu(x):
+        return ops.linear_gelu(x, linear.weight, linear.bias)
+    hidden: Tensor = activation(linear(x))
+    return hidden
