@@ -3,6 +3,7 @@
 The compiler does not look into them, and so keeps one graph.
 """
 
+import functools
 import importlib.util
 import math
 import os
@@ -46,6 +47,11 @@ def _precision(x: Tensor) -> torch.dtype:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _runs_on(device: torch.device) -> bool:
+    return _has_kernels(device)
+
+
+@functools.cache  # every layer asks, and looking for a compiler takes longer than launching a kernel
+def _has_kernels(device: torch.device) -> bool:
     if not HAS_TRITON or device.type == "cpu":
         return HAS_TRITON
     return torch.cuda.get_device_capability(device) >= (8, 0) and can_compile()
