@@ -8,7 +8,7 @@ keeps one number a query, the logarithm of its softmax's sum; the backward pass 
 kernel for the queries' gradients and one for the keys' and values'. Nothing is added up by atomics: results do not
 depend on the order in which programs run.
 
-A program computes one block of tokens of one sequence: one head of one window of one sample, N = `tokens` long. Other
+A program computes one block of tokens of one sequence: one head of one window of one sample, N = `TOKENS` long. Other
 letters as in `iwin.models.iwin`. Logarithms are to base 2, since the hardware has exp2. Importing this file needs
 Triton: `iwin.models.kernels.ops` does so when a kernel first runs.
 """
