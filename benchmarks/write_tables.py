@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iwin.bench.charts import growth, save
-from iwin.bench.report import mebibytes, number
+from iwin.bench.report import mebibytes, spread
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -55,9 +55,9 @@ def row(name: str, told: dict[str, Any]) -> str:
     memory, saved = told.get(f"memory_of_{same}"), told.get(f"saved_of_{same}")
     cells = [
         name,
-        spread(told["clips_per_second"]),
-        spread(told.get(f"times_{same}")),
-        spread(told.get("times_reference-fp32")),
+        spread(told["clips_per_second"], to=" to "),
+        spread(told.get(f"times_{same}"), to=" to "),
+        spread(told.get("times_reference-fp32"), to=" to "),
         mebibytes(told["peak_bytes"]) + (f", {memory:.2f}" if memory else ""),
         mebibytes(told["saved_bytes"]) + (f", {saved:.2f}" if saved else ""),
         "" if told["share_of_matmul"] is None else f"{100 * told['share_of_matmul']:.0f} %",
@@ -76,13 +76,6 @@ def about(record: dict[str, Any]) -> str:
         f"`{record['command']}`, {record['date'][:10]}, {device} ({flags}), Python {machine['python']}, {versions}. "
         f"Matrix product, GMAC/s: {peaks}. Median (minimum to maximum) over the rounds."
     )
-
-
-def spread(summary: dict[str, float] | None) -> str:
-    """Median, minimum and maximum."""
-    if summary is None:
-        return ""
-    return f"{number(summary['median'])} ({number(summary['min'])} to {number(summary['max'])})"
 
 
 def draw(text: str) -> None:

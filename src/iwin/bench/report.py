@@ -42,11 +42,11 @@ def cells(told: dict[str, Any]) -> list[str]:
     ]
 
 
-def spread(summary: dict[str, float] | None) -> str:
-    """Median, minimum and maximum."""
+def spread(summary: dict[str, float] | None, *, to: str = "-") -> str:
+    """Median, minimum and maximum, with `to` between the last two."""
     if summary is None:
         return ""
-    return f"{number(summary['median'])} ({number(summary['min'])}-{number(summary['max'])})"
+    return f"{number(summary['median'])} ({number(summary['min'])}{to}{number(summary['max'])})"
 
 
 def number(value: float | None) -> str:

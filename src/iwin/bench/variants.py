@@ -42,7 +42,7 @@ class Variant:
 
     @property
     def keeps_memory(self) -> bool:
-        """Whether it takes memory before the first pass and never gives it back, so that a pass does not show it."""
+        """Whether it takes memory once and never gives it back, so that a later pass does not show it."""
         return self.how in ("onnxruntime", "openvino", "cudagraphs")
 
     @property

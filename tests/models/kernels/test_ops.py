@@ -1,15 +1,14 @@
 import sysconfig
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from iwin.models.iwin import IwinTransformer
 from iwin.models.kernels import ops
+from tests.models.kernels.calls import Calls
 
 
 @pytest.mark.skipif(ops.DEVICE == "cpu", reason="the interpreter runs the kernels on the CPU")
@@ -42,19 +41,6 @@ def test_shapes_without_data(counts: tuple[int, int]) -> None:
     out = ops.interleaved_attention(qkv, counts, heads=3, scale=0.2)
     assert (out.shape, out.dtype) == ((2, 16, 56, 56, 96), torch.bfloat16)
     assert torch.autograd.grad(out.sum(), qkv)[0].shape == qkv.shape
-
-
-class Calls(TorchDispatchMode):
-    """Counts operators by name."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        del types
-        self.counts[func.name()] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def calls_on_a_gpu(depths: tuple[int, ...]) -> Counter[str]:

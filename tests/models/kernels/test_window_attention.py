@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from iwin.models.iwin import IwinTransformer
 from iwin.models.kernels import ops
 from iwin.models.kernels.ops import interleaved_attention
+from tests.models.kernels.calls import Calls, calls_when_compiled
 
 INTERPRETED = ops.DEVICE == "cpu"
 pytestmark = [] if INTERPRETED else [pytest.mark.gpu]
@@ -231,31 +231,18 @@ def projected() -> tuple[Projected, Tensor]:
     return Projected().to(ops.DEVICE, torch.float16), x.to(ops.DEVICE, torch.float16)
 
 
-class Seen(TorchDispatchMode):
-    """Counts calls of the operator."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.calls = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        del types
-        self.calls += func is torch.ops.iwin.window_attention.default
-        return func(*args, **(kwargs or {}))
-
-
 def test_takes_half_precision_and_autocast() -> None:
     module, x = projected()
-    with Seen() as seen:
+    with Calls() as seen:
         module(x)
-    assert seen.calls == 1
+    assert seen.counts["iwin::window_attention"] == 1
     module, x = module.float(), x.float()
-    with Seen() as seen:
+    with Calls() as seen:
         module(x)
-    assert seen.calls == 0, "float32 is left to PyTorch"
-    with Seen() as seen, torch.autocast(ops.DEVICE, torch.bfloat16):
+    assert seen.counts["iwin::window_attention"] == 0, "float32 is left to PyTorch"
+    with Calls() as seen, torch.autocast(ops.DEVICE, torch.bfloat16):
         assert module(x).dtype == torch.bfloat16
-    assert seen.calls == 1
+    assert seen.counts["iwin::window_attention"] == 1
 
 
 @longer
@@ -272,9 +259,9 @@ def test_checkpointing_gives_the_same_gradient() -> None:
     module, x = projected()
     x.requires_grad_()
     plain = torch.autograd.grad(module(x).sum(), x)[0]
-    with Seen() as seen:
+    with Calls() as seen:
         again = torch.autograd.grad(checkpoint(module, x, use_reentrant=False).sum(), x)[0]
-    assert seen.calls == 2
+    assert seen.counts["iwin::window_attention"] == 2
     assert torch.equal(again, plain)
 
 
@@ -338,9 +325,9 @@ def test_a_model_attends_through_the_kernels() -> None:
         return [out.detach(), *torch.autograd.grad(out.float().square().mean(), weights)]
 
     exact = both(model)
-    with Seen() as seen, torch.autocast(ops.DEVICE, torch.bfloat16):
+    with Calls() as seen, torch.autocast(ops.DEVICE, torch.bfloat16):
         found = both(model)
-    assert seen.calls == 2
+    assert seen.counts["iwin::window_attention"] == 2
     assert error(found, exact) < 0.03
     model.set_grad_checkpointing()
     with torch.autocast(ops.DEVICE, torch.bfloat16):
@@ -359,15 +346,8 @@ def test_a_model_compiles_to_one_graph() -> None:
 
 def test_a_compiled_model_keeps_the_kernels() -> None:
     model, clip = small_model()
-    seen: list[Any] = []
-
-    def backend(graph: Any, _inputs: Any) -> Any:
-        seen.extend(node.target for node in graph.graph.nodes)
-        return graph
-
     with torch.no_grad(), torch.autocast(ops.DEVICE, torch.bfloat16):
-        torch.compile(model.eval(), fullgraph=True, dynamic=False, backend=backend)(clip)
-    assert seen.count(torch.ops.iwin.window_attention.default) == 2
+        assert calls_when_compiled(model.eval(), clip)["iwin.window_attention.default"] == 2
 
 
 @pytest.mark.gpu

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from iwin.models.kernels.product import INTERPRETED, dot
+
 
 @triton.jit
 def _gelu(x):
@@ -28,7 +30,7 @@ def _gelu(x):
 @triton.jit
 def _linear_gelu_kernel(
     x, weight, bias, out, rows, outs, C,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, INTERPRETED: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """A block of tokens and hidden channels; C is a multiple of BLOCK_C. Blocks of the same tokens are neighbours."""
     blocks = tl.cdiv(outs, BLOCK_N)
@@ -42,10 +44,7 @@ def _linear_gelu_kernel(
     for _ in range(0, C, BLOCK_C):
         a = tl.load(x_place, mask=inside[:, None], other=0.0)
         b = tl.load(w_place, mask=known[None, :], other=0.0)
-        if INTERPRETED:  # the interpreter multiplies the bit patterns of bfloat16; float32 holds the same values
-            a = a.to(tl.float32)
-            b = b.to(tl.float32)
-        total += tl.dot(a, b, input_precision="ieee")
+        total += dot(a, b)
         x_place += BLOCK_C
         w_place += BLOCK_C
     total += tl.load(bias + column, mask=known, other=0.0).to(tl.float32)[None, :]
@@ -59,12 +58,10 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     N, C = weight.shape
     rows = x.numel() // C
     out = x.new_empty(*x.shape[:-1], N)
-    interpreted = bool(triton.knobs.runtime.interpret)
-    block = (32, 32) if interpreted else (64, 128)
+    block = (32, 32) if INTERPRETED.value else (64, 128)  # small, so that small tests fill several
     with torch.cuda.device_of(x):
         _linear_gelu_kernel[triton.cdiv(rows, block[0]) * triton.cdiv(N, block[1]),](
             x, weight, bias, out, rows, N, C,
-            BLOCK_M=block[0], BLOCK_N=block[1], BLOCK_C=32, INTERPRETED=interpreted,
-            num_warps=4, num_stages=3,
+            BLOCK_M=block[0], BLOCK_N=block[1], BLOCK_C=32, num_warps=4, num_stages=3,
         )  # fmt: skip
     return out

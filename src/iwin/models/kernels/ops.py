@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iwin.models.exporting import is_exporting
+from iwin.models.surroundings import compute_dtype, is_exporting
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 HEAD_DIMS = (16, 32, 64)
@@ -33,16 +33,9 @@ def takes(x: Tensor, heads: int) -> bool:
     up to 2^31 elements a sample, where there is a C compiler. Exported programs do without it, so that they run
     anywhere.
     """
-    if is_exporting():
+    if is_exporting() or x.device.type != DEVICE or not _runs_on(x.device):
         return False
-    if x.device.type != DEVICE or not _runs_on(x.device):
-        return False
-    return _precision(x) in DTYPES and x.shape[-1] // heads in HEAD_DIMS and 3 * math.prod(x.shape[1:]) < 2**31
-
-
-def _precision(x: Tensor) -> torch.dtype:
-    """In which precision a layer computes on x: its own, or autocast's."""
-    return torch.get_autocast_dtype(DEVICE) if torch.is_autocast_enabled(DEVICE) else x.dtype
+    return compute_dtype(x) in DTYPES and x.shape[-1] // heads in HEAD_DIMS and 3 * math.prod(x.shape[1:]) < 2**31
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -139,7 +132,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
     PyTorch's own gives float32 there; what reads it turns it to autocast's precision.
     """
-    return _layer_norm(x, weight, bias, eps, _precision(x))[0]
+    return _layer_norm(x, weight, bias, eps, compute_dtype(x))[0]
 
 
 @torch.library.custom_op("iwin::layer_norm", mutates_args=(), device_types=DEVICE)
@@ -200,12 +193,12 @@ def joins_gelu(x: Tensor) -> bool:
     """
     if is_exporting() or torch.is_grad_enabled() or x.device.type != DEVICE or not _runs_on(x.device):
         return False
-    return _precision(x) in DTYPES and x.shape[-1] % 32 == 0 and 0 < x.shape[-1] <= MAX_INPUT and x.numel() > 0
+    return compute_dtype(x) in DTYPES and x.shape[-1] % 32 == 0 and 0 < x.shape[-1] <= MAX_INPUT and x.numel() > 0
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """GELU (erf form) of a linear layer: x (..., C), weight (N, C), bias (N,) -> (..., N)."""
-    dtype = _precision(x)
+    dtype = compute_dtype(x)
     return _linear_gelu(x.to(dtype), weight.to(dtype), bias.to(dtype))
 
 

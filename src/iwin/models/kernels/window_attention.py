@@ -21,8 +21,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from iwin.models.kernels.product import INTERPRETED, dot
+
 LOG2_E = tl.constexpr(1.4426950408889634)
-INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
 
 # ---------------------------------------------------------------------------------------- shared by the kernels
 
@@ -96,15 +97,6 @@ def _load(pointers, inside, MASKED: tl.constexpr):
     return tl.load(pointers, mask=inside, other=0.0) if MASKED else tl.load(pointers)
 
 
-@triton.jit
-def _dot(a, b):
-    """Matrix product, added up in float32."""
-    if INTERPRETED:  # the interpreter multiplies the bit patterns of bfloat16; float32 holds the same values
-        a = a.to(tl.float32)
-        b = b.to(tl.float32)
-    return tl.dot(a, b, input_precision="ieee")
-
-
 # ---------------------------------------------------------------------------------------- forward
 
 
@@ -125,15 +117,15 @@ def _attend(
     inside = token < TOKENS
     k = _load(k_start + offsets, inside[:, None], MASKED)
     v = _load(v_start + offsets, inside[:, None], MASKED)
-    scores = _dot(q, tl.trans(k))
+    scores = dot(q, tl.trans(k))
     if MASKED:
         scores = tl.where(inside[None, :], scores, float("-inf"))
     new_top = tl.maximum(top, tl.max(scores, 1) * scale)
     weights = tl.exp2(scores * scale - new_top[:, None]).to(v.dtype)
     shrink = tl.exp2(top - new_top)
     ones = tl.full([BLOCK_N, 8], 1.0, tl.float32).to(v.dtype)  # adds up in a product: all other units are busy
-    total = total * shrink[:, None] + _dot(weights, ones)
-    acc = acc * shrink[:, None] + _dot(weights, v)
+    total = total * shrink[:, None] + dot(weights, ones)
+    acc = acc * shrink[:, None] + dot(weights, v)
     return new_top, total, acc
 
 
@@ -197,12 +189,12 @@ def _query_gradient(
     inside = token < TOKENS
     k = _load(k_start + offsets, inside[:, None], MASKED)
     v = _load(v_start + offsets, inside[:, None], MASKED)
-    scores = _dot(q, tl.trans(k))
+    scores = dot(q, tl.trans(k))
     if MASKED:
         scores = tl.where(inside[None, :], scores, float("-inf"))
     weights = tl.exp2(scores * scale - log_sum[:, None])
-    d_scores = weights * (_dot(grad, tl.trans(v)) - delta[:, None])
-    return dq + _dot(d_scores.to(k.dtype), k)
+    d_scores = weights * (dot(grad, tl.trans(v)) - delta[:, None])
+    return dq + dot(d_scores.to(k.dtype), k)
 
 
 @triton.autotune(
@@ -270,9 +262,9 @@ def _key_gradients(
     grad = _load(grad_start + _offsets(token, grad_steps, FRAMES, COLUMNS, HEAD_DIM), inside[:, None], MASKED)
     log_sum_block = _load(log_sum + token, inside, MASKED)
     delta_block = _load(delta + token, inside, MASKED)
-    weights = tl.exp2(_dot(k, tl.trans(q)) * scale - log_sum_block[None, :])
-    d_scores = weights * (_dot(v, tl.trans(grad)) - delta_block[None, :])
-    return dk + _dot(d_scores.to(q.dtype), q), dv + _dot(weights.to(grad.dtype), grad)
+    weights = tl.exp2(dot(k, tl.trans(q)) * scale - log_sum_block[None, :])
+    d_scores = weights * (dot(v, tl.trans(grad)) - delta_block[None, :])
+    return dk + dot(d_scores.to(q.dtype), q), dv + dot(weights.to(grad.dtype), grad)
 
 
 @triton.autotune(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iwin.models.exporting import is_exporting
+from iwin.models.surroundings import compute_dtype, is_exporting
 from iwin.native import library
 
 HEAD_DIM = 32
@@ -24,7 +24,7 @@ def takes(x: Tensor, heads: int) -> bool:
         return False
     if x.device.type != "cpu" or x.shape[-1] != heads * HEAD_DIM or x.dtype == torch.float64:
         return False
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    dtype = compute_dtype(x)
     return dtype in NAMES and _has(f"forward_{NAMES[dtype]}")
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from iwin.models.surroundings import compute_dtype
+
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -19,7 +21,7 @@ class Linear(nn.Linear):
         """Map x (..., in) to (..., out)."""
         if not infers(x):
             return super().forward(x)
-        dtype = _compute_dtype(x)
+        dtype = compute_dtype(x)
         bias = None if self.bias is None else self.bias.to(dtype)
         return torch.ops.mkldnn._linear_pointwise(x.to(dtype), self.weight.to(dtype), bias, "none", [], "")
 
@@ -46,9 +48,5 @@ def infers(x: Tensor) -> bool:
         return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
-    dtype = _compute_dtype(x)
+    dtype = compute_dtype(x)
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
