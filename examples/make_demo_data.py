@@ -38,6 +38,7 @@ def write(path: Path, frames: npt.NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
+        stream.thread_count = 1  # the same bytes at every run
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
