@@ -50,6 +50,8 @@ VIDEOS: dict[str, dict[str, Any]] = {
     "vp9.webm": {"codec": "libvpx-vp9", "options": VP9},
     "vp9_no_cues.webm": {"codec": "libvpx-vp9", "options": VP9, "container_options": {"live": "1"}},
     "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "8", "crf": "10"}},
+    "mpeg2_keyframes.mp4": {"codec": "mpeg2video", "gop": 1, "bframes": 0, "options": {"flags": "+low_delay"}},
+    "mpeg2_bframes.mp4": {"codec": "mpeg2video", "bframes": 2},
     "mpeg4.avi": {"codec": "mpeg4", "bframes": 0},
     "mpeg4_bframes.avi": {"codec": "mpeg4", "bframes": 2},
     "gif.gif": {"codec": "gif", "pix_fmt": "rgb8"},

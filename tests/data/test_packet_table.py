@@ -29,6 +29,8 @@ TOLD: dict[str, dict[str, Any]] = {
     "faststart.mp4": {"bframes": 2, "container_options": {"movflags": "faststart"}},
     "sound.mp4": {"bframes": 2, "audio": True},
     "hevc.mp4": {"codec": "libx265"},
+    "mpeg2.mp4": {"codec": "mpeg2video", "gop": 1, "bframes": 0, "options": {"flags": "+low_delay"}},
+    "mpeg2_bframes.mov": {"codec": "mpeg2video", "bframes": 2},
 }
 
 UNTOLD: dict[str, dict[str, Any]] = {

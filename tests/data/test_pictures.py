@@ -49,8 +49,13 @@ def always_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_CROP_GAIN", 1)
 
 
+@pytest.mark.parametrize("kernel", [True, False])
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_box_equals_the_part_of_the_whole(name: str, tmp_path: Path) -> None:
+def test_a_box_equals_the_part_of_the_whole(
+    name: str, kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kernel:
+        monkeypatch.setattr(pictures, "takes", lambda _picture: False)
     path = write(tmp_path, **FORMATS[name])
     with open_video(path) as video:
         whole = video.get_frames([0, 2])
@@ -85,7 +90,7 @@ def test_only_what_is_wanted_is_converted(tmp_path: Path, monkeypatch: pytest.Mo
         return reformat(converter, picture, size)
 
     monkeypatch.setattr(pictures.PictureConverter, "_reformat", noting)
-    path = write(tmp_path, height=128, width=192)
+    path = write(tmp_path, height=128, width=192, pix_fmt="yuv422p")  # 4:2:0 is the kernel's
     with open_video(path) as video:
         video.get_frames([1], Framing(Box(50, 70, 10, 12)))
         monkeypatch.setattr(pictures, "_CROP_GAIN", 10**9)

@@ -16,6 +16,7 @@ from tests.prepare.files import BAD
 from tests.videos import numbered_frames, read_number, remux, write_video
 
 SMALL = Recipe(short_side=96, crf=12, preset="ultrafast")
+KEYFRAMES = Recipe(short_side=96, crf=12, keyframe_interval=1)
 
 UNEVEN = [40 * number + 11 * (number % 3) for number in range(30)]
 """Milliseconds of a video of variable rate."""
@@ -39,11 +40,12 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("recipe", [SMALL, KEYFRAMES], ids=["h264", "mpeg2"])
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_keeps_its_frames(tmp_path: Path, name: str) -> None:
+def test_every_form_keeps_its_frames(tmp_path: Path, name: str, recipe: Recipe) -> None:
     source = write_video(tmp_path / name, numbered_frames(30, height=128, width=192), **FORMS[name])
     target = tmp_path / "made" / "small.mp4"
-    assert transcode(source, target, SMALL) == 30
+    assert transcode(source, target, recipe) == 30
     with open_video(source) as before, open_video(target) as after:
         assert after.num_frames == 30
         assert after.duration == pytest.approx(before.duration, rel=0.01)
@@ -56,9 +58,10 @@ def test_every_form_keeps_its_frames(tmp_path: Path, name: str) -> None:
     assert difference.abs().max() < tolerance
 
 
-def test_frames_are_shown_when_they_were(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", [SMALL, KEYFRAMES], ids=["h264", "mpeg2"])
+def test_frames_are_shown_when_they_were(tmp_path: Path, recipe: Recipe) -> None:
     source = write_video(tmp_path / "a.mkv", numbered_frames(30), pts=[500 + time for time in UNEVEN], bframes=2)
-    transcode(source, tmp_path / "b.mp4", SMALL)
+    transcode(source, tmp_path / "b.mp4", recipe)
     with av.open(str(tmp_path / "b.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.time_base is not None

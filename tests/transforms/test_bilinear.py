@@ -1,8 +1,6 @@
 """The kernel in C++ against PyTorch's."""
 
-import ctypes
 import math
-import mmap
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from torch import Tensor
 from iwin.transforms.bilinear import Cutout, cut, has_kernel, resize, takes
 from iwin.transforms.boxes import Box, Size
 from iwin.transforms.geometry import crop
+from tests.memory import fenced
 
 needs_kernel = pytest.mark.skipif(not has_kernel(), reason="the kernel needs a C++ compiler and AVX-512 VBMI")
 
@@ -85,16 +84,6 @@ def test_nothing_beside_pictures_and_result_is_touched(at_end: bool, monkeypatch
                 source = cutout.source
                 frames = placed(given, 1, source.height, source.width, 3).random_(0, 256)
                 assert cut(frames, cutout).shape == (1, box.height, box.width, 3)
-
-
-def fenced(size: int) -> Tensor:
-    """So many bytes between two pages that cannot be read or written."""
-    memory = mmap.mmap(-1, size + 2 * mmap.PAGESIZE)
-    pixels = np.frombuffer(memory, np.uint8)
-    protect = ctypes.CDLL(None).mprotect
-    for page in (0, size + mmap.PAGESIZE):
-        assert protect(ctypes.c_void_p(pixels.ctypes.data + page), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
-    return torch.from_numpy(pixels[mmap.PAGESIZE : -mmap.PAGESIZE])
 
 
 @needs_kernel

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import av
 import numpy as np
 
-_CODECS = ("h264", "hevc")
+_CODECS = ("h264", "hevc", "mpeg2video")
 """Those that put out one picture for each packet and whose packets FFmpeg does not cut anew."""
 
 _LARGEST = 2**26

@@ -12,6 +12,7 @@ from av.filter import Graph
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
+from iwin.data.rgb import takes, to_rgb
 from iwin.transforms.geometry import Box, Size
 
 Pixels = npt.NDArray[np.uint8]
@@ -80,6 +81,7 @@ class PictureConverter:
         self._scaled: Size | None = None
         self._crop: Graph | None = None
         self._format: str | None = None
+        self._pixels: Pixels = np.empty((0, 0, 3), np.uint8)  # what the kernel fills, again and again
 
     def prepare(self, *, count: int, box: Box | None, size: Size | None) -> None:
         """Say what the next pictures are converted to.
@@ -101,7 +103,7 @@ class PictureConverter:
         self._crop = None
 
     def convert(self, picture: av.VideoFrame) -> Pixels:
-        """Pixels (H, W, 3) of one picture, of the box and size that `prepare` was given; may be a view.
+        """Pixels (H, W, 3) of one picture, of the box and size that `prepare` was given; until the next call.
 
         Raises:
             av.FFmpegError: libswscale does not take the picture's colours.
@@ -110,6 +112,11 @@ class PictureConverter:
         whole = Box(0, 0, *self._stored)
         if (picture.height, picture.width) != self._stored:
             picture = self._reformat(picture, self._stored)
+        if self._scaled is None and takes(picture):
+            if self._pixels.shape[:2] != self._box[2:]:
+                self._pixels = np.empty((*self._box[2:], 3), np.uint8)
+            to_rgb(picture, self._box, self._pixels)
+            return self._orientation.apply(self._pixels)
         if self._around != whole:
             picture = self._cropped(picture)
         if self._scaled is not None:
