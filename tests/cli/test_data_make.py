@@ -166,6 +166,8 @@ def test_work_that_is_stopped_goes_on_where_it_was(tmp_path: Path, verb: str, do
         (["resize", "clips", "--out", "o", "--preset", "quick"], "--preset quick: is none of x264's"),
         (["resize", "clips", "--out", "o", "--keyframe-interval", "0"], "--keyframe-interval 0"),
         (["resize", "clips", "--out", "o", "--bframes", "17"], "--bframes 17"),
+        (["resize", "clips", "--out", "o", "--codec", "mpeg4"], "--codec mpeg4: is none of h264, mpeg2"),
+        (["resize", "clips", "--out", "o", "--codec", "mpeg2"], "--codec mpeg2: needs --keyframe-interval 1"),
         (["resize", "clips", "--out", "o", "--measure", "-1"], "--measure -1"),
         (["frames", "clips", "--out", "o", "--template", "x.jpg"], "--template x.jpg"),
         (["frames", "clips", "--out", "o", "--quality", "96"], "--quality 96"),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import torch
 from av.video.frame import PictureType
@@ -78,6 +79,27 @@ def test_keyframes_stand_where_they_are_asked_for(tmp_path: Path, interval: int,
         keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
     assert sum(keys) == expected
     assert [number for number, key in enumerate(keys) if key] == list(range(0, 30, interval))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "h264"),
+        ({"keyframe_interval": 1}, "mpeg2video"),
+        ({"keyframe_interval": 1, "codec": "h264"}, "h264"),
+        ({"keyframe_interval": 1, "fast_decode": False}, "h264"),
+        ({"keyframe_interval": 1, "crf": 0}, "h264"),  # better than MPEG-2 can
+    ],
+)
+def test_nothing_but_keyframes_is_mpeg2_and_as_good(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
+    frames = numbered_frames(6) ^ np.random.default_rng(0).integers(0, 32, (6, 64, 96, 3), dtype=np.uint8)
+    source = write_video(tmp_path / "a.mkv", frames, codec="ffv1")
+    transcode(source, tmp_path / "b.mp4", Recipe(**options))
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == expected
+    with open_video(source) as before, open_video(tmp_path / "b.mp4") as after:
+        difference = (before.get_frames(range(6)).float() - after.get_frames(range(6)).float()).abs().mean()
+    assert difference < 6
 
 
 def test_b_frames_stand_only_where_they_are_asked_for(tmp_path: Path) -> None:
