@@ -24,9 +24,10 @@ from torch import Tensor
 
 from iwin.bench.machine import describe_machine
 from iwin.files import save_json
-from iwin.models.iwin import IwinBlock, IwinStage, deinterleave, interleave, window_counts
+from iwin.models.iwin import IwinBlock, IwinStage
 from iwin.models.kernels.ops import interleaved_attention
 from iwin.models.recognizer import IwinRecognizer
+from iwin.models.windows import deinterleave, interleave, window_counts
 from iwin.models.zoo import build_named
 
 Way = Callable[[Tensor, Tensor, tuple[int, int], int], Tensor]

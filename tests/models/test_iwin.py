@@ -17,10 +17,9 @@ from iwin.models.iwin import (
     IwinTransformer,
     PatchEmbed,
     WindowAttention,
-    deinterleave,
-    interleave,
 )
 from iwin.models.recognizer import IwinRecognizer
+from iwin.models.windows import deinterleave, interleave
 from iwin.models.zoo import build_named
 from tests.goldens import assert_golden, fill_by_rule, full_golden, load_json, load_npz, rule_input, rule_weight
 from tests.sources import Golden, over_goldens

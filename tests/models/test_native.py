@@ -3,9 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.iwin import IwinBlock, WindowAttention, deinterleave, interleave
+from iwin.models.iwin import IwinBlock, WindowAttention
 from iwin.models.native.attention import SOURCE, interleaved_attention, takes
 from iwin.models.native.linear import Linear, infers
+from iwin.models.windows import deinterleave, interleave
 from iwin.native import library
 
 needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")

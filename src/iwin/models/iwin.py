@@ -22,47 +22,9 @@ from iwin.errors import ModelError
 from iwin.models.kernels import ops as triton_kernels
 from iwin.models.kernels.layers import LayerNorm, widen
 from iwin.models.native import attention as native_kernels
+from iwin.models.native import depthwise
 from iwin.models.native.linear import Linear, by_slices
-
-# ---------------------------------------------------------------------------------------- interleaved windows
-
-
-def window_counts(height: int, width: int, window_size: tuple[int, int]) -> tuple[int, int]:
-    """Number of interleaved windows (I, J) along each axis of a map; a side that fits in one window is one window."""
-    return -(-height // window_size[0]), -(-width // window_size[1])
-
-
-def pad_to_windows(x: Tensor, window_size: tuple[int, int]) -> Tensor:
-    """Zero-pad the bottom and right of x (B, T, H, W, C) until every window is full.
-
-    A side not longer than the window is the window and needs no padding. The padding takes part in attention: the
-    published weights were trained that way.
-    """
-    height, width = x.shape[2:4]
-    bottom = -height % min(window_size[0], height)
-    right = -width % min(window_size[1], width)
-    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
-
-
-def interleave(x: Tensor, counts: tuple[int, int]) -> Tensor:
-    """Gather x (B, T, H, W, C) into interleaved windows (B * I * J, N, C), one permute.
-
-    Window (i, j) holds the rows r with r mod I = i and the columns c with c mod J = j, over all frames; its tokens are
-    ordered by frame, row, column. H must divide by I and W by J.
-    """
-    B, T, H, W, C = x.shape
-    I, J = counts
-    x = x.view(B, T, H // I, I, W // J, J, C).permute(0, 3, 5, 1, 2, 4, 6)
-    return x.reshape(B * I * J, T * (H // I) * (W // J), C)
-
-
-def deinterleave(windows: Tensor, counts: tuple[int, int], shape: Sequence[int]) -> Tensor:
-    """Undo `interleave`, one permute: windows (B * I * J, N, C) to a map of the given shape (B, T, H, W, C)."""
-    B, T, H, W, C = shape
-    I, J = counts
-    windows = windows.view(B, I, J, T, H // I, W // J, C).permute(0, 3, 4, 1, 5, 2, 6)
-    return windows.reshape(B, T, H, W, C)
-
+from iwin.models.windows import deinterleave, interleave, pad_to_windows, window_counts
 
 # ---------------------------------------------------------------------------------------- layers
 
@@ -118,16 +80,18 @@ class WindowAttention(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """3x3 depthwise convolution with bias on each frame."""
+    """3x3 depthwise convolution with bias on each frame, added to another branch."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve x (B, T, H, W, C); same shape out."""
+    def forward(self, x: Tensor, plus: Tensor) -> Tensor:
+        """Convolve x (B, T, H, W, C) and add `plus`, of the same shape as x and as the result."""
+        if depthwise.takes(x, self.depthwise):
+            return depthwise.convolve(x, self.depthwise.weight, self.depthwise.bias, plus)
         frames = x.flatten(0, 1).permute(0, 3, 1, 2)  # channels-last memory, so cuDNN and oneDNN take it as it is
-        return self.depthwise(frames).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+        return self.depthwise(frames).permute(0, 2, 3, 1).unflatten(0, x.shape[:2]) + plus
 
 
 class Mlp(nn.Module):
@@ -218,7 +182,7 @@ class IwinBlock(nn.Module):
         counts = window_counts(height, width, self.window_size)
         attended = self.attn(pad_to_windows(x, self.window_size), counts)[:, :, :height, :width]
         # The convolution's own zero padding equals the windows' padding, so it can run on the unpadded map.
-        return attended if self.dwconv is None else self.dwconv(x) + attended
+        return attended if self.dwconv is None else self.dwconv(x, attended)
 
 
 class Downsample(nn.Module):

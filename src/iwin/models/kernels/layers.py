@@ -4,16 +4,19 @@ from torch import Tensor, nn
 
 from iwin.models.kernels import ops
 from iwin.models.native.linear import Linear
+from iwin.models.surroundings import compute_dtype
 
 
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm of what a product reads: under autocast on a GPU it may come in autocast's precision."""
+    """LayerNorm of what products read: under autocast it comes in its precision, on CPUs and where the kernel runs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
         if ops.norms(x):
             return ops.layer_norm(x, self.weight, self.bias, self.eps)
-        return super().forward(x)
+        normed = super().forward(x)
+        # Else, on CPUs, each of those that read it would turn it to that precision, and keep that for its gradients.
+        return normed.to(compute_dtype(x)) if x.device.type == "cpu" else normed
 
 
 def widen(x: Tensor, linear: nn.Module, activation: nn.Module) -> Tensor:

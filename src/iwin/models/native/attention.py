@@ -8,30 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iwin.models.surroundings import compute_dtype, is_exporting
+from iwin.models.native.common import NAMES, runs
 from iwin.native import library
 
 HEAD_DIM = 32
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 
-NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
-
 
 def takes(x: Tensor, heads: int) -> bool:
     """Whether `interleaved_attention` can run on a projection of x (..., C), by its device, precision and head size."""
-    if is_exporting():
-        return False
-    if x.device.type != "cpu" or x.shape[-1] != heads * HEAD_DIM or x.dtype == torch.float64:
-        return False
-    dtype = compute_dtype(x)
-    return dtype in NAMES and _has(f"forward_{NAMES[dtype]}")
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _has(name: str) -> bool:
-    kernels = library(SOURCE)
-    return kernels is not None and hasattr(kernels, name)
+    return x.shape[-1] == heads * HEAD_DIM and runs(SOURCE, x)
 
 
 def interleaved_attention(qkv: Tensor, counts: tuple[int, int], *, heads: int, scale: float) -> Tensor:

@@ -1,0 +1,175 @@
+// Depthwise 3x3 convolution of maps whose channels lie last, with zeros around them, for CPUs with AVX-512.
+//
+// A row of the result is made from left to right. Every column of the three rows around it is read once and added to the
+// three results that it belongs to, which stay in registers until they are whole. Sums are fp32 throughout.
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+constexpr long LANES = 16;  // channels of a register
+constexpr long GROUP = 2;   // registers that go together, so that one's additions need not wait for each other
+constexpr long TAPS = 9;
+
+#define INLINE inline __attribute__((always_inline))
+
+struct Fp32 {
+  using Number = float;
+  static __m512 load(const float* numbers) { return _mm512_loadu_ps(numbers); }
+  static void store(float* numbers, __m512 values) { _mm512_storeu_ps(numbers, values); }
+};
+
+#ifdef __AVX512BF16__
+struct Bf16 {
+  using Number = uint16_t;
+  static __m512 load(const uint16_t* numbers) {
+    const __m256i halves = _mm256_loadu_si256((const __m256i*)numbers);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+  static void store(uint16_t* numbers, __m512 values) {
+    _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
+  }
+};
+#endif
+
+// Maps (frames, height, width, channels); channels divide by GROUP * LANES.
+struct Shape {
+  long frames, height, width, channels;
+  long row() const { return width * channels; }
+};
+
+// The rows above, at and below row y of a map's frame; beside the frame they are zeros.
+template <class N>
+struct Rows {
+  const N* at[3];
+  Rows(const N* map, const N* zeros, const Shape& shape, long frame, long y) {
+    for (long r = 0; r < 3; r++) {
+      const long row = y + r - 1;
+      at[r] = row < 0 || row >= shape.height ? zeros : map + (frame * shape.height + row) * shape.row();
+    }
+  }
+};
+
+// One row and GROUP * LANES channels of: bias + taps * map + plus.
+template <class T>
+INLINE void convolve(const Rows<typename T::Number>& rows, const float* taps, const float* bias,
+                     const typename T::Number* plus, typename T::Number* out, const Shape& shape) {
+  __m512 weights[TAPS][GROUP], start[GROUP], before[GROUP], here[GROUP];
+#pragma GCC unroll 2
+  for (long g = 0; g < GROUP; g++) {
+#pragma GCC unroll 9
+    for (long t = 0; t < TAPS; t++) weights[t][g] = _mm512_loadu_ps(taps + t * shape.channels + g * LANES);
+    start[g] = bias ? _mm512_loadu_ps(bias + g * LANES) : _mm512_setzero_ps();
+    before[g] = here[g] = start[g];
+  }
+  for (long x = 0; x <= shape.width; x++) {
+    const long place = x * shape.channels;
+#pragma GCC unroll 2
+    for (long g = 0; g < GROUP; g++) {
+      __m512 next = start[g];
+      if (x < shape.width) {
+#pragma GCC unroll 3
+        for (long r = 0; r < 3; r++) {
+          const __m512 value = T::load(rows.at[r] + place + g * LANES);
+          before[g] = _mm512_fmadd_ps(weights[r * 3 + 2][g], value, before[g]);
+          here[g] = _mm512_fmadd_ps(weights[r * 3 + 1][g], value, here[g]);
+          next = _mm512_fmadd_ps(weights[r * 3][g], value, next);
+        }
+      }
+      if (x > 0) {
+        const long whole = place - shape.channels + g * LANES;
+        T::store(out + whole, plus ? _mm512_add_ps(before[g], T::load(plus + whole)) : before[g]);
+      }
+      before[g] = here[g];
+      here[g] = next;
+    }
+  }
+}
+
+template <class T>
+void forward(const typename T::Number* map, const float* taps, const float* bias, const typename T::Number* plus,
+             typename T::Number* out, const Shape& shape) {
+  using N = typename T::Number;
+  const std::vector<N> zeros(shape.row());
+#pragma omp parallel for collapse(2) schedule(static)
+  for (long frame = 0; frame < shape.frames; frame++) {
+    for (long y = 0; y < shape.height; y++) {
+      const Rows<N> rows(map, zeros.data(), shape, frame, y);
+      const long place = (frame * shape.height + y) * shape.row();
+      for (long c = 0; c < shape.channels; c += GROUP * LANES) {
+        Rows<N> part = rows;
+        for (const N*& row : part.at) row += c;
+        convolve<T>(part, taps + c, bias ? bias + c : nullptr, plus ? plus + place + c : nullptr, out + place + c, shape);
+      }
+    }
+  }
+}
+
+// sums[TAPS + 1][channels] += what one row of the gradient says of the taps and of the bias, for LANES channels.
+template <class T>
+INLINE void correlate(const Rows<typename T::Number>& rows, const typename T::Number* grad, float* sums,
+                      const Shape& shape) {
+  __m512 total[TAPS + 1];
+#pragma GCC unroll 10
+  for (long t = 0; t <= TAPS; t++) total[t] = _mm512_loadu_ps(sums + t * shape.channels);
+  __m512 before = _mm512_setzero_ps(), here = T::load(grad);
+  for (long x = 0; x < shape.width; x++) {
+    const long place = x * shape.channels;
+    const __m512 next = x + 1 < shape.width ? T::load(grad + place + shape.channels) : _mm512_setzero_ps();
+#pragma GCC unroll 3
+    for (long r = 0; r < 3; r++) {
+      const __m512 value = T::load(rows.at[r] + place);
+      total[r * 3] = _mm512_fmadd_ps(next, value, total[r * 3]);
+      total[r * 3 + 1] = _mm512_fmadd_ps(here, value, total[r * 3 + 1]);
+      total[r * 3 + 2] = _mm512_fmadd_ps(before, value, total[r * 3 + 2]);
+    }
+    total[TAPS] = _mm512_add_ps(total[TAPS], here);
+    before = here;
+    here = next;
+  }
+#pragma GCC unroll 10
+  for (long t = 0; t <= TAPS; t++) _mm512_storeu_ps(sums + t * shape.channels, total[t]);
+}
+
+template <class T>
+void gradients(const typename T::Number* map, const typename T::Number* grad, float* result, const Shape& shape) {
+  using N = typename T::Number;
+  const std::vector<N> zeros(shape.row());
+  const long numbers = (TAPS + 1) * shape.channels;
+  std::vector<float> sums(shape.frames * numbers);  // each frame's own, so that any number of threads gives the same
+#pragma omp parallel for schedule(static)
+  for (long frame = 0; frame < shape.frames; frame++) {
+    for (long y = 0; y < shape.height; y++) {
+      const Rows<N> rows(map, zeros.data(), shape, frame, y);
+      const long place = (frame * shape.height + y) * shape.row();
+      for (long c = 0; c < shape.channels; c += LANES) {
+        Rows<N> part = rows;
+        for (const N*& row : part.at) row += c;
+        correlate<T>(part, grad + place + c, sums.data() + frame * numbers + c, shape);
+      }
+    }
+  }
+  std::fill_n(result, numbers, 0.0f);
+  for (long frame = 0; frame < shape.frames; frame++)
+    for (long n = 0; n < numbers; n++) result[n] += sums[frame * numbers + n];
+}
+
+}  // namespace
+
+#define EXPORT(T, NAME)                                                                                                \
+  extern "C" void forward_##NAME(const T::Number* map, const float* taps, const float* bias, const T::Number* plus,    \
+                                 T::Number* out, const Shape* shape) {                                                 \
+    forward<T>(map, taps, bias, plus, out, *shape);                                                                    \
+  }                                                                                                                    \
+  extern "C" void gradients_##NAME(const T::Number* map, const T::Number* grad, float* result, const Shape* shape) {   \
+    gradients<T>(map, grad, result, *shape);                                                                           \
+  }
+
+EXPORT(Fp32, fp32)
+#ifdef __AVX512BF16__
+EXPORT(Bf16, bf16)
+#endif

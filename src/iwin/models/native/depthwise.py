@@ -1,0 +1,100 @@
+"""The compiled depthwise convolution as a PyTorch operator: with gradients, and inside `torch.compile`."""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iwin.models.native.common import NAMES, runs
+from iwin.models.surroundings import compute_dtype
+from iwin.native import library
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+
+_GROUP = 32
+"""Channels that the kernel works on at once."""
+
+
+def takes(x: Tensor, layer: nn.Module) -> bool:
+    """Whether `convolve` can do what a layer does to x (..., H, W, C), and nobody looks at the layer that it skips."""
+    plain = type(layer) is nn.Conv2d and not (layer._forward_hooks or layer._forward_pre_hooks)
+    return plain and x.shape[-1] % _GROUP == 0 and runs(SOURCE, x)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor) -> Tensor:
+    """Depthwise 3x3 convolution with zeros around, and a sum.
+
+    Args:
+        x: (..., H, W, C); `takes` accepts it. Under autocast it is turned to its precision, as is `plus`.
+        weight: (C, 1, 3, 3), of any precision.
+        bias: (C,), or None for none.
+        plus: like x; what is added to the result.
+
+    Returns:
+        Like x.
+    """
+    dtype = compute_dtype(x)
+    return _forward(x.to(dtype), weight, bias, plus.to(dtype))
+
+
+@torch.library.custom_op("iwin::native_depthwise", mutates_args=(), device_types="cpu")
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None) -> Tensor:
+    x, plus = x.contiguous(), None if plus is None else plus.contiguous()
+    out = torch.empty_like(x)
+    taps, bias = _taps(weight), None if bias is None else bias.float().contiguous()
+    _call("forward", x, taps, bias, plus, out)
+    return out
+
+
+@_forward.register_fake
+def _(x: Tensor, _weight: Tensor, _bias: Tensor | None, _plus: Tensor | None) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("iwin::native_depthwise_gradients", mutates_args=(), device_types="cpu")
+def _gradients(x: Tensor, grad: Tensor) -> Tensor:
+    """Of the nine taps and of the bias, float32 (10, C)."""
+    x, grad = x.contiguous(), grad.contiguous()
+    result = x.new_empty(10, x.shape[-1], dtype=torch.float32)
+    _call("gradients", x, grad, result)
+    return result
+
+
+@_gradients.register_fake
+def _(x: Tensor, _grad: Tensor) -> Tensor:
+    return x.new_empty(10, x.shape[-1], dtype=torch.float32)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, Tensor], output: Tensor) -> None:  # noqa: ARG001
+    x, weight, bias, _ = inputs
+    ctx.save_for_backward(x, weight)
+    ctx.bias_dtype = None if bias is None else bias.dtype
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor]:
+    x, weight = ctx.saved_tensors
+    of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+    grad_x = _forward(grad, weight.flip(2, 3), None, None) if of_x else None
+    if not (of_weight or of_bias):
+        return grad_x, None, None, grad
+    sums = _gradients(x, grad)
+    grad_weight = sums[:9].t().reshape(weight.shape).to(weight.dtype)
+    return grad_x, grad_weight, sums[9].to(ctx.bias_dtype) if of_bias else None, grad
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+
+
+def _taps(weight: Tensor) -> Tensor:
+    """(C, 1, 3, 3) as float32 (9, C)."""
+    return weight.float().flatten(1).t().contiguous()
+
+
+def _call(name: str, x: Tensor, *others: Tensor | None) -> None:
+    """Run a kernel on maps x (..., H, W, C), contiguous."""
+    height, width, channels = x.shape[-3:]
+    shape = (ctypes.c_long * 4)(x.shape[:-3].numel(), height, width, channels)
+    kernel = getattr(library(SOURCE), f"{name}_{NAMES[x.dtype]}")
+    kernel(*(ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (x, *others)), shape)
