@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from iwin.build import load_trained
 from iwin.cli import main
 from iwin.cli.train import data_options, resume_folder
 from iwin.engine.scores import read_scores
@@ -29,9 +30,13 @@ def test_training_says_what_it_does_and_leaves_its_files(trained: Path) -> None:
     assert {"best.safetensors", "last.safetensors", "log.jsonl", "config.py", "state"} <= {
         path.name for path in (trained / "run").iterdir()
     }
-    modes = [json.loads(line)["mode"] for line in (trained / "run" / "log.jsonl").read_text().splitlines()]
-    assert modes.count("train") == 3
-    assert modes.count("val") == 1
+    lines = [json.loads(line) for line in (trained / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["mode"] for line in lines].count("train") == 3
+    (validation,) = (line for line in lines if line["mode"] == "val")
+    kept = json.loads((trained / "run" / "state" / "fingerprints.json").read_text())
+    assert kept == load_trained(trained / "run" / "last.safetensors").fingerprints
+    assert kept["val"] == validation["fingerprint"]
+    assert f"  fingerprint {kept['val']}" in said
 
 
 def test_testing_prints_figures_and_writes_a_report(trained: Path, tmp_path: Path) -> None:

@@ -224,6 +224,7 @@ def test_a_published_model_predicts_and_tells_no_paths(trained: Path, tmp_path: 
     published, own = load_trained(path), load_trained(trained / "run" / "best.safetensors")
     assert published.classes == own.classes
     assert published.config.model == own.config.model
+    assert published.fingerprints == own.fingerprints != {}
     assert published.config.data.test is not None
     assert published.config.data.test.transforms == (own.config.data.test and own.config.data.test.transforms)
 

@@ -100,6 +100,7 @@ def build_training(
             classes=annotations.classes,
             fingerprints=fingerprints,
         ),
+        fingerprints=fingerprints,
     )
 
 

@@ -59,8 +59,17 @@ class WorkDir:
         """Folder of the full training state."""
         return self.path / "state"
 
-    def save_state(self, accelerator: Accelerator, progress: Progress, layout: Layout) -> None:
-        """Write the full state in the place of the old one; `layout` is what must be the same to go on from it."""
+    def save_state(
+        self, accelerator: Accelerator, progress: Progress, layout: Layout, fingerprints: Mapping[str, str]
+    ) -> None:
+        """Write the full state in the place of the old one.
+
+        Args:
+            accelerator: the run's.
+            progress: where training stands.
+            layout: what must be the same to go on from it.
+            fingerprints: of the data, by split; for whoever wants to know.
+        """
         staging = self.state.with_name("state.tmp")
         if accelerator.is_main_process:
             empty_folder(staging)
@@ -70,6 +79,7 @@ class WorkDir:
         if accelerator.is_main_process:
             save_json(staging / "progress.json", asdict(progress))
             save_json(staging / "layout.json", dict(layout))
+            save_json(staging / "fingerprints.json", dict(fingerprints))
             replace_folder(staging, self.state)
         accelerator.wait_for_everyone()
 

@@ -61,6 +61,7 @@ class Training:
         checkpoint_interval: epochs between checkpoints.
         log_interval: batches between log lines.
         metadata: strings that go into every checkpoint.
+        fingerprints: of the splits "train" and "val", on the main process; told with scores and kept with the state.
         stop_requested: asked after every optimiser step; True saves the state and stops.
         nonfinite_steps: optimiser steps in a row, up to now, whose gradients were infinite or NaN.
     """
@@ -88,6 +89,7 @@ class Training:
     checkpoint_interval: int = 1
     log_interval: int = 20
     metadata: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
     stop_requested: Callable[[], bool] = lambda: False
     nonfinite_steps: int = field(default=0, init=False)
 
@@ -134,7 +136,7 @@ def train(run: Training, state: Progress | None = None) -> Progress:
             train_epoch(run, state)
         except DataError:
             if run.accelerator.num_processes == 1 and (state.epoch or state.batch):
-                run.work_dir.save_state(run.accelerator, state, run.layout)
+                run.work_dir.save_state(run.accelerator, state, run.layout, run.fingerprints)
             raise
         state.epoch, state.batch = state.epoch + 1, 0
         last = state.epoch == run.epochs
@@ -244,7 +246,7 @@ def stop_if_requested(run: Training, state: Progress) -> None:
         run.accelerator.set_trigger()
     if run.accelerator.check_trigger():
         run.bad_files.tell("train", run.loader.bad)
-        run.work_dir.save_state(run.accelerator, state, run.layout)
+        run.work_dir.save_state(run.accelerator, state, run.layout, run.fingerprints)
         stopped = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
         go_on = f"to go on exactly from here, run the same command with --resume-from {run.work_dir.path}"
         if run.loader.bad.exceeded:
@@ -258,14 +260,15 @@ def validate(run: Training, state: Progress) -> bool:
     _, result = evaluate(
         run.recognizer, run.validation, accelerator=run.accelerator, log=run.log, bad_files=run.bad_files
     )
-    run.log.record("val", epoch=state.epoch, **result)
+    mark = run.fingerprints.get("val", "")
+    run.log.record("val", epoch=state.epoch, **result, fingerprint=mark)
     track(run, "val", result, iteration=state.epoch * len(run.batches))
     value = None if run.best_score is None else result[run.best_score]
     is_best = value is not None and (state.best is None or value > state.best)
     if is_best:
         state.best, state.best_epoch = value, state.epoch
     best = "  (best so far)" if is_best else ""
-    run.log.say(f"epoch {state.epoch}/{run.epochs}  validation  {describe(result)}{best}")
+    run.log.say(f"epoch {state.epoch}/{run.epochs}  validation  {describe(result)}  fingerprint {mark}{best}")
     return is_best
 
 
@@ -274,7 +277,7 @@ def save(run: Training, state: Progress) -> None:
     if run.accelerator.is_main_process:
         path = run.work_dir.save_epoch(run.recognizer, state.epoch, metadata=run.metadata)
         run.log.say(f"saved {path}")
-    run.work_dir.save_state(run.accelerator, state, run.layout)
+    run.work_dir.save_state(run.accelerator, state, run.layout, run.fingerprints)
 
 
 def track(run: Training, mode: str, record: Mapping[str, float], *, iteration: int) -> None:

@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         labels = [sample.labels for sample in build_annotations(split, name="test").samples]
     array = label_array(labels, num_classes=rows.shape[1] if split.multi_class else None)
     scores = as_scores(rows, array, source=args.results)
-    print_figures(figures(scores, metrics=config.evaluation.metrics, topk=config.evaluation.topk))
+    found = figures(scores, metrics=config.evaluation.metrics, topk=config.evaluation.topk)
+    print_figures({**found, "fingerprint": "not told by score files; by iwin test and in its --report"})
     return 0
 
 

@@ -8,6 +8,9 @@ from iwin.cli.common import output_file
 if TYPE_CHECKING:
     from iwin.checkpoint.io import Weights
 
+_KEPT = ("format", "classes", "fingerprints")
+"""Metadata that names no path."""
+
 
 def add_parser(tools: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the tool."""
@@ -39,16 +42,16 @@ def run(args: argparse.Namespace) -> int:
         unnamed.replace(final)
     finally:
         unnamed.unlink(missing_ok=True)
-    left_out = sorted({*weights.others, *weights.metadata} - {"format", "config", "classes"})
+    left_out = sorted({*weights.others, *weights.metadata} - {*_KEPT, "config"})
     print(f"wrote {final}: {len(weights.state)} tensors" + (f"; left out: {', '.join(left_out)}" if left_out else ""))
     return 0
 
 
 def published(weights: "Weights") -> dict[str, str]:
-    """Of a checkpoint's metadata, what predicting needs: class names, and the config without paths."""
+    """Of a checkpoint's metadata, what predicting needs and what it was trained on: no paths."""
     from iwin.build import stated_config
 
-    kept: dict[str, str] = {key: weights.metadata[key] for key in ("format", "classes") if key in weights.metadata}
+    kept: dict[str, str] = {key: weights.metadata[key] for key in _KEPT if key in weights.metadata}
     stated = stated_config(weights) if "config" in weights.metadata else None
     if stated is not None:
         run, _ = stated
