@@ -321,8 +321,8 @@ class BadVideoSettings(Settings):
     """Another video takes the place of a bad one in training, and it is skipped in testing ("resample"); it is left out
     of its batch in both ("skip"); or the first one ends the run ("error")."""
     max_share: Fraction = 0.01
-    """The largest share of a split that may be bad; above it the run stops. In small splits one bad video passes, and
-    up to five if they are no more than a quarter of the split; 0 lets none pass."""
+    """The largest share of a split that may be bad; above it the run stops. One bad video passes in any split; 0 lets
+    none pass."""
     time_limit: PositiveFloat = 60.0
     """Seconds that reading a video may take in a decoder process, before that is replaced."""
 

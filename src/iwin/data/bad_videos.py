@@ -11,12 +11,6 @@ Policy = Literal["error", "skip", "resample"]
 skipped. "skip": it is left out of its batch. "error": the first one ends the run.
 """
 
-FEW = 5
-"""Bad videos that may pass in a small split, where they are more than the largest share allows …"""
-
-FEW_SHARE = 0.25
-"""… up to this share of the split, and one in any case."""
-
 NAMED = 10
 """Bad videos that an error names."""
 
@@ -40,8 +34,8 @@ class BadVideos:
     Args:
         size: videos in the split.
         policy: what becomes of them.
-        max_share: the largest share of the split that may be bad, 0 .. 1. Few bad videos are let pass in a small split
-            (`FEW`), unless the share is 0.
+        max_share: the largest share of the split that may be bad, 0 .. 1. One bad video passes in any split, unless the
+            share is 0.
     """
 
     def __init__(self, size: int, *, policy: Policy = "resample", max_share: float = 0.01) -> None:
@@ -80,7 +74,7 @@ class BadVideos:
         """How many may be bad."""
         if self.policy == "error" or self.max_share == 0:
             return 0
-        return max(int(self.max_share * self.size), min(FEW, max(1, int(FEW_SHARE * self.size))))
+        return max(int(self.max_share * self.size), 1)
 
     @property
     def exceeded(self) -> bool:
