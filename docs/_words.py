@@ -126,6 +126,12 @@ def tags_of(words: type[Words]) -> list[str]:
     return list({name.lower(): name for name in reversed(names)}.values())[::-1]
 
 
+def _needed_tags(words: type[Words]) -> list[str]:
+    """Those names where one must be given; a `policy` with a default is a key like any other."""
+    required = any(key in words.model_fields and words.model_fields[key].is_required() for key in ("type", "policy"))
+    return tags_of(words) if required else []
+
+
 def smallest(words: type[Words], tag: str) -> dict[str, Any]:
     """The smallest dict of a class of words."""
     key = "policy" if "policy" in words.model_fields else "type"
@@ -161,7 +167,7 @@ def _walk_inside(
         variants = [(words, tag) for words in inside for tag in tags_of(words)]
         findings.tags[key] = tuple(tag for _, tag in variants)
     else:
-        variants = [(words, (tags_of(words) or [""])[0]) for words in inside]
+        variants = [(words, (_needed_tags(words) or [""])[0]) for words in inside]
     before = _meaning(data)
     first, settings = len(findings.effective), set()
     for words, tag in variants:

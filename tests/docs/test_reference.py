@@ -3,12 +3,13 @@
 import re
 
 import pytest
-from docs._words import find_words
+from docs._words import BASE, MUST_BE_GIVEN, find_words
 
 from docs import _generate as reference
 from iwin.config import schema
 from iwin.config.dialect import data, model, run, training
-from iwin.config.dialect.words import Words
+from iwin.config.dialect.run import Run
+from iwin.config.dialect.words import Reading, Words, without_lists
 from tests.docs.pages import ROOT
 
 WORDS = find_words()
@@ -89,6 +90,20 @@ def test_its_defaults_are_those_of_a_config_that_leaves_the_key_out() -> None:
     assert default("optim.weight_decay", "AdamW") == "0.01"
     assert default("optim.weight_decay", "SGD") == "0.0"
     assert default("optim.lr") == "must be given"
+
+
+def test_defaults_are_those_of_the_smallest_config() -> None:
+    run = Run.model_validate(without_lists(BASE), context=Reading()).settings()
+    checked = set()
+    for word in WORDS.effective:
+        for setting, default in word.defaults.items():
+            value: object = run
+            for name in setting.replace("<split>", "train").split("."):
+                value = getattr(value, name, None)
+            if word.tag == "" and value is not None and default != MUST_BE_GIVEN and ".transforms" not in setting:
+                checked.add(setting)
+                assert default == repr(value), f"{setting} by {word.key}"
+    assert {"data.bad_videos.policy", "data.<split>.num_workers", "evaluation.metrics"} <= checked
 
 
 def test_it_knows_what_a_run_refuses() -> None:
