@@ -13,6 +13,7 @@ from typing import Any
 
 from iwin.bench.charts import growth, save
 from iwin.bench.report import mebibytes, spread
+from iwin.bench.variants import baseline, find_variant
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -51,7 +52,7 @@ def row(name: str, told: dict[str, Any]) -> str:
     """A line of the table."""
     if "clips_per_second" not in told:
         return f"| {name} | {told['error']} | | | | | |"
-    same = next((key.removeprefix("times_") for key in told if key.startswith("times_")), "")
+    same = baseline(find_variant(name))
     memory, saved = told.get(f"memory_of_{same}"), told.get(f"saved_of_{same}")
     cells = [
         name,

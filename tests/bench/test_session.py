@@ -79,7 +79,20 @@ def test_record_tells_where_and_with_what_it_was_measured() -> None:
     assert torch.__version__.startswith(found["machine"]["versions"]["torch"])
     assert found["machine"]["memory_bytes"] > 2**28
     assert found["tolerances"] == TOLERANCES
-    assert len(cells(found["variants"]["fp32"])) == 9
+    assert len(cells("fp32", found["variants"]["fp32"])) == 9
+
+
+def test_only_the_reference_of_its_own_precision_stands_beside_a_variant() -> None:
+    entries = [entry("reference-fp32", [[4.0]], peak=400), entry("fp32", [[2.0]]), entry("bf16", [[1.0]])]
+    plain, half = (cells(one.job.variant, describe(one, entries)) for one in entries[1:])
+    assert plain[1:3] == ["2 (2-2)", "2 (2-2)"]
+    assert half[1:3] == ["", "4 (4-4)"]
+    assert (plain[4], half[4]) == ("0.25", "")
+
+
+def test_a_pass_that_takes_no_memory_of_its_own_is_compared_with_none() -> None:
+    entries = [entry("reference-fp32", [[1.0]], peak=0), entry("fp32", [[1.0]])]
+    assert "memory_of_reference-fp32" not in describe(entries[1], entries)
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ from typing import Any
 
 from rich.table import Table
 
+from iwin.bench.variants import baseline, find_variant
+
 
 def table(record: dict[str, Any]) -> Table:
     """A row a variant: medians with minimum and maximum over the rounds."""
@@ -13,7 +15,7 @@ def table(record: dict[str, Any]) -> Table:
     for name in ("GMAC/s", "of matmul", "difference"):
         result.add_column(name, justify="right")
     for name, told in record["variants"].items():
-        result.add_row(name, *cells(told))
+        result.add_row(name, *cells(name, told))
     peaks = ", ".join(f"{name} {rate:,.0f}" for name, rate in record["matmul_gmacs_per_second"].items())
     result.caption = (
         "median (min-max) over the rounds; x reference: against the plain model in the same precision, by round;\n"
@@ -23,11 +25,11 @@ def table(record: dict[str, Any]) -> Table:
     return result
 
 
-def cells(told: dict[str, Any]) -> list[str]:
-    """A row without its name."""
+def cells(name: str, told: dict[str, Any]) -> list[str]:
+    """A row without its name; what has no reference in its own precision beside it is compared with none."""
     if "clips_per_second" not in told:
         return [told["error"] or "not measured"]
-    same = next((key.removeprefix("times_") for key in told if key.startswith("times_")), "")
+    same = baseline(find_variant(name))
     share, difference = told["share_of_matmul"], told["difference"]
     return [
         spread(told["clips_per_second"]),

@@ -201,7 +201,7 @@ def describe(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
         if name in by_name and entry.variant.family == "iwin":
             told[f"times_{name}"] = summary(ratios(entry, by_name[name]))
             for share, size in (("memory", "peak_bytes"), ("saved", "saved_bytes")):
-                if entry.facts[size]:
+                if entry.facts[size] and by_name[name].facts[size]:  # a small pass may fit what is free already
                     told[f"{share}_of_{name}"] = entry.facts[size] / by_name[name].facts[size]
     # A backward pass multiplies twice as much as its forward pass; a bare matrix product has none.
     passes = 3 if entry.job.train and entry.variant.family != "matmul" else 1

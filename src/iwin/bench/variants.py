@@ -62,6 +62,7 @@ VARIANTS = (
     Variant("reference-fp32", "reference"),
     Variant("reference-bf16", "reference", "bf16"),
     Variant("reference-bf16-cast", "reference", "bf16-cast"),
+    Variant("reference-fp16", "reference", "fp16", devices=("cuda",)),
     Variant("fp32", "iwin"),
     Variant("bf16", "iwin", "bf16"),
     Variant("bf16-cast", "iwin", "bf16-cast"),
@@ -94,6 +95,8 @@ DEFAULT = {
     "cuda": (
         "reference-fp32",
         "reference-bf16",
+        "reference-bf16-cast",
+        "reference-fp16",
         "fp32",
         "bf16",
         "bf16-cast",
@@ -120,7 +123,5 @@ def find_variant(name: str) -> Variant:
 
 
 def baseline(variant: Variant) -> str | None:
-    """The reference that a variant of ours is measured against: the one of its precision (fp16: that of bf16)."""
-    if variant.family != "iwin":
-        return None
-    return f"reference-{'bf16' if variant.precision == 'fp16' else variant.precision}"
+    """The reference that a variant of ours is measured against: the one of its precision."""
+    return f"reference-{variant.precision}" if variant.family == "iwin" else None
