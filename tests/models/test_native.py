@@ -177,11 +177,18 @@ def test_linear_layers_keep_their_hooks_and_their_class() -> None:
 
 
 @pytest.mark.parametrize("tokens", [-1, 0, 1])
-def test_a_block_gives_the_same_in_slices_and_leaves_its_maps_alone(tokens: int) -> None:
+def test_a_block_gives_the_same_in_slices_and_leaves_its_maps_alone(
+    tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     block = IwinBlock(32, num_heads=1, window_size=(1, 1)).eval()
     seen: list[tuple[Tensor, Tensor]] = []
-    block.norm2.register_forward_pre_hook(lambda _module, given: seen.append((given[0], given[0].clone())))
+
+    def norm(x: Tensor) -> Tensor:
+        seen.append((x, x.clone()))
+        return F.layer_norm(x, (32,), block.norm2.weight, block.norm2.bias)
+
+    monkeypatch.setattr(block.norm2, "forward", norm)
     x = torch.randn(2, 1, 1, 1024 * torch.get_num_threads() + tokens, 32)
     given = x.clone()
     whole = block(x)
@@ -192,6 +199,17 @@ def test_a_block_gives_the_same_in_slices_and_leaves_its_maps_alone(tokens: int)
     assert torch.equal(x, given)
     assert len(seen) > 2
     assert all(torch.equal(now, then) for now, then in seen)
+
+
+@pytest.mark.parametrize("name", ["norm2", "mlp", "mlp.fc1"])
+def test_who_hooks_into_a_layer_sees_whole_maps(name: str) -> None:
+    block, x = IwinBlock(32, num_heads=1).eval(), torch.randn(1, 2, 64, 64, 32)
+    seen: list[torch.Size] = []
+    block.get_submodule(name).register_forward_hook(lambda _module, given, _made: seen.append(given[0].shape))
+    with torch.no_grad():
+        assert infers(x)
+        block(x)
+    assert seen == [x.shape]
 
 
 def test_stochastic_depth_without_gradients_leaves_out_whole_samples() -> None:

@@ -24,6 +24,7 @@ from iwin.models.kernels.layers import LayerNorm, widen
 from iwin.models.native import attention as native_kernels
 from iwin.models.native import depthwise
 from iwin.models.native.linear import Linear, by_slices
+from iwin.models.surroundings import is_watched
 from iwin.models.windows import deinterleave, interleave, pad_to_windows, window_counts
 
 # ---------------------------------------------------------------------------------------- layers
@@ -174,7 +175,8 @@ class IwinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, H, W, C); same shape out. On CPUs without gradients the MLP gets slices of tokens (n, C)."""
         x = x + self.drop_path(self.mix_tokens(self.norm1(x)))
-        return by_slices(lambda x: x + self.drop_path(self.mlp(self.norm2(x))), x, whole=self.drop_path.training)
+        whole = self.drop_path.training or is_watched(self.norm2, *self.mlp.modules())
+        return by_slices(lambda x: x + self.drop_path(self.mlp(self.norm2(x))), x, whole=whole)
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """Sum of both branches on the normalised map x (B, T, H, W, C); same shape out."""
@@ -428,8 +430,9 @@ class IwinTransformer(nn.Module):
             (B, C, T', H', W') with T' = ceil(T / 2), H' and W' about 1/32 of H and W. A clip of one time step is taken
             for a still and repeated over the embedded length, as in the authors' model.
         """
-        if x.ndim != 5:
-            raise ModelError(f"the backbone takes clips (B, 3, T, H, W), not a tensor of shape {tuple(x.shape)}")
+        if x.ndim != 5 or min(x.shape[1:]) < 1 or not x.is_floating_point():
+            given = f"{x.dtype} {tuple(x.shape)}"
+            raise ModelError(f"the backbone takes normalised clips (B, 3, T, H, W) of floating point, not {given}")
         x = self.embed(x)
         for stage in self.layers:
             x = stage(x)

@@ -1,20 +1,34 @@
-"""What surrounds a layer when it is called, by which it chooses its way: export and autocast."""
+"""What surrounds a layer when it is called, by which it chooses its way: export, transforms, autocast, hooks."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules import module as everywhere
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def is_exporting() -> bool:
-    """Whether `torch.export` or `torch.jit.trace` is at work, whose programs must run without our kernels.
+def needs_pytorch() -> bool:
+    """Whether layers must consist of PyTorch's own operators.
+
+    So it is under `torch.export` and `torch.jit.trace`, whose programs must run without our kernels, and in
+    `torch.func`, whose transforms would take a kernel's forward derivative for zero.
 
     Asked when a model is compiled, not traced into it: `torch.compile` in PyTorch 2.11 takes
     `torch.compiler.is_exporting` for always true.
     """
-    return bool(torch.compiler.is_exporting() or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return bool(exporting or torch._C._are_functorch_transforms_active())
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """In which precision a layer computes on x: its own, or autocast's."""
+    """In which precision a layer computes on x: its own, or autocast's, which leaves float64 alone."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    if x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return x.dtype
+    return torch.get_autocast_dtype(device)
+
+
+def is_watched(*layers: nn.Module) -> bool:
+    """Whether somebody hooks into the calls of layers, who would miss those that a kernel does without."""
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return True
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)

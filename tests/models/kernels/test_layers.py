@@ -95,6 +95,14 @@ def test_linear_gelu_far_from_zero() -> None:
     assert ((out.double() - F.gelu(x.double())).abs() <= 2e-7 * x.abs()).all()
 
 
+def test_weights_that_are_parts_of_others() -> None:
+    x, weight, bias = draw(5, 32), draw(96, 32, seed=1)[::2], draw(96, seed=2)[::2]
+    assert error(ops.linear_gelu(x, weight, bias), F.gelu(F.linear(x.double(), weight.double(), bias.double()))) < 1e-6
+    scale, shift = weight[:, 0][:32], bias[:32]
+    exact = F.layer_norm(x.double(), (32,), scale.double(), shift.double(), 1e-5)
+    assert error(ops.layer_norm(x, scale, shift, 1e-5), exact) < 1e-6
+
+
 def test_an_mlp_uses_it_without_gradients_only() -> None:
     mlp = Mlp(32, 64).to(ops.DEVICE)
     x = draw(2, 3, 32)
@@ -119,6 +127,9 @@ def test_layers_that_are_watched_or_replaced_are_called() -> None:
         handle.remove()
         mlp.fc1 = nn.Sequential(mlp.fc1)  # type: ignore[assignment] # as adapters do
         assert not joined(mlp, x)
+        other = Mlp(32, 64).to(ops.DEVICE)
+        other.act = nn.GELU(approximate="tanh")
+        assert not joined(other, x)
 
 
 @pytest.mark.parametrize("grad", [False, True])

@@ -231,6 +231,14 @@ def projected() -> tuple[Projected, Tensor]:
     return Projected().to(ops.DEVICE, torch.float16), x.to(ops.DEVICE, torch.float16)
 
 
+def test_leaves_no_clips_and_float64_to_pytorch() -> None:
+    x = torch.zeros(1, 2, 4, 4, 64, device=ops.DEVICE, dtype=torch.bfloat16)
+    assert ops.takes(x, 2)
+    assert not ops.takes(x[:0], 2)
+    with torch.autocast(ops.DEVICE, torch.bfloat16):
+        assert not ops.takes(x.double(), 2)
+
+
 def test_takes_half_precision_and_autocast() -> None:
     module, x = projected()
     with Calls() as seen:

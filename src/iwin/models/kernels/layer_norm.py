@@ -84,7 +84,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dt
     Returns:
         The result like x in `dtype`; mean and reciprocal deviation (rows,) of each row, which the backward pass needs.
     """
-    x = x.contiguous()
+    x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
     C = x.shape[-1]
     rows = x.numel() // C
     out = torch.empty_like(x, dtype=dtype)
@@ -99,7 +99,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dt
 
 def backward(grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x, like x, and of weight and bias, (2, C), by the result's and what `forward` took and gave."""
-    grad, x = grad.contiguous(), x.contiguous()
+    grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
     C = x.shape[-1]
     rows = x.numel() // C
     ROWS, BLOCK_C = _sizes(C)

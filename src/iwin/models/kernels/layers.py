@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from iwin.models.kernels import ops
 from iwin.models.native.linear import Linear
-from iwin.models.surroundings import compute_dtype
+from iwin.models.surroundings import compute_dtype, is_watched
 
 
 class LayerNorm(nn.LayerNorm):
@@ -21,8 +21,12 @@ class LayerNorm(nn.LayerNorm):
 
 def widen(x: Tensor, linear: nn.Module, activation: nn.Module) -> Tensor:
     """The hidden layer of an MLP, by one kernel where nobody looks at the layers that it would skip."""
-    watched = any(layer._forward_hooks or layer._forward_pre_hooks for layer in (linear, activation))
-    if type(linear) is Linear and type(activation) is nn.GELU and not watched and ops.joins_gelu(x):
+    if (
+        (type(linear) is Linear and linear.bias is not None)
+        and (type(activation) is nn.GELU and activation.approximate == "none")
+        and not is_watched(linear, activation)
+        and ops.joins_gelu(x)
+    ):
         return ops.linear_gelu(x, linear.weight, linear.bias)
     hidden: Tensor = activation(linear(x))
     return hidden

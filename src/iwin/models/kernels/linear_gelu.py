@@ -54,7 +54,7 @@ def _linear_gelu_kernel(
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """GELU of a linear layer, x (..., C), weight (N, C), bias (N,) -> (..., N), all of one precision; C in 32s."""
-    x, weight = x.contiguous(), weight.contiguous()
+    x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
     N, C = weight.shape
     rows = x.numel() // C
     out = x.new_empty(*x.shape[:-1], N)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iwin.models.surroundings import compute_dtype, is_exporting
+from iwin.models.surroundings import compute_dtype, needs_pytorch
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 HEAD_DIMS = (16, 32, 64)
@@ -33,9 +33,10 @@ def takes(x: Tensor, heads: int) -> bool:
     up to 2^31 elements a sample, where there is a C compiler. Exported programs do without it, so that they run
     anywhere.
     """
-    if is_exporting() or x.device.type != DEVICE or not _runs_on(x.device):
+    if needs_pytorch() or x.device.type != DEVICE or not _runs_on(x.device):
         return False
-    return compute_dtype(x) in DTYPES and x.shape[-1] // heads in HEAD_DIMS and 3 * math.prod(x.shape[1:]) < 2**31
+    fits = x.shape[-1] // heads in HEAD_DIMS and 3 * math.prod(x.shape[1:]) < 2**31
+    return fits and compute_dtype(x) in DTYPES and x.numel() > 0
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -47,7 +48,8 @@ def _runs_on(device: torch.device) -> bool:
 def _has_kernels(device: torch.device) -> bool:
     if not HAS_TRITON or device.type == "cpu":
         return HAS_TRITON
-    return torch.cuda.get_device_capability(device) >= (8, 0) and can_compile()
+    is_nvidia = torch.version.hip is None
+    return is_nvidia and torch.cuda.get_device_capability(device) >= (8, 0) and can_compile()
 
 
 def can_compile() -> bool:
@@ -122,7 +124,7 @@ def norms(x: Tensor) -> bool:
 
     `torch.compile` joins a LayerNorm with what stands around it, and does it better.
     """
-    if is_exporting() or torch.compiler.is_compiling():
+    if needs_pytorch() or torch.compiler.is_compiling():
         return False
     return x.device.type == DEVICE and x.dtype in (torch.float32, *DTYPES) and x.numel() > 0 and _runs_on(x.device)
 
@@ -191,7 +193,7 @@ def joins_gelu(x: Tensor) -> bool:
 
     With gradients the GELU's input is needed again, so that it is written anyway.
     """
-    if is_exporting() or torch.is_grad_enabled() or x.device.type != DEVICE or not _runs_on(x.device):
+    if needs_pytorch() or torch.is_grad_enabled() or x.device.type != DEVICE or not _runs_on(x.device):
         return False
     return compute_dtype(x) in DTYPES and x.shape[-1] % 32 == 0 and 0 < x.shape[-1] <= MAX_INPUT and x.numel() > 0
 

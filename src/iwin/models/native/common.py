@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from iwin.models.surroundings import compute_dtype, is_exporting
+from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.native import library
 
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
@@ -14,7 +14,7 @@ NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 def runs(source: Path, x: Tensor) -> bool:
     """Whether the kernels of a file run on x, by its device and precision, on this machine."""
-    if is_exporting() or x.device.type != "cpu" or x.dtype == torch.float64:
+    if needs_pytorch() or x.device.type != "cpu":
         return False
     dtype = compute_dtype(x)
     return dtype in NAMES and _has(source, f"forward_{NAMES[dtype]}")

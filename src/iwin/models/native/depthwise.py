@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from iwin.models.native.common import NAMES, runs
-from iwin.models.surroundings import compute_dtype
+from iwin.models.surroundings import compute_dtype, is_watched
 from iwin.native import library
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -19,8 +19,7 @@ _GROUP = 32
 
 def takes(x: Tensor, layer: nn.Module) -> bool:
     """Whether `convolve` can do what a layer does to x (..., H, W, C), and nobody looks at the layer that it skips."""
-    plain = type(layer) is nn.Conv2d and not (layer._forward_hooks or layer._forward_pre_hooks)
-    return plain and x.shape[-1] % _GROUP == 0 and runs(SOURCE, x)
+    return type(layer) is nn.Conv2d and not is_watched(layer) and x.shape[-1] % _GROUP == 0 and runs(SOURCE, x)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from iwin.models.surroundings import compute_dtype
+from iwin.models.surroundings import compute_dtype, needs_pytorch
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -31,7 +31,7 @@ def by_slices(layers: Callable[[Tensor], Tensor], x: Tensor, *, whole: bool = Fa
 
     Where `infers` holds, `layers` get a slice of tokens (n, C) at a time: what it becomes on the way stays in the CPU's
     caches, and that of all tokens is never there at once. `whole` has all of it done at once, for layers that look at
-    samples as stochastic depth does.
+    samples as stochastic depth does, and those that somebody looks at.
     """
     if whole or not infers(x):
         return layers(x)
@@ -46,7 +46,7 @@ def infers(x: Tensor) -> bool:
     """Whether x goes through a layer on a CPU eagerly, without gradients, in a precision that oneDNN has there."""
     if x.device.type != "cpu" or torch.is_grad_enabled() or not _AVAILABLE:
         return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if torch.compiler.is_compiling() or needs_pytorch():
         return False
     dtype = compute_dtype(x)
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
