@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from iwin.data import sources
 from iwin.data.annotations import FrameFolder, Sample, read_class_folders, read_list
 from iwin.data.decode import open_sample, open_video
 from iwin.data.frames import FrameFolderReader
-from iwin.data.sources import beside, files_below, is_url, join, open_bytes
+from iwin.data.layouts import read_annotation_folder
+from iwin.data.sources import beside, files_below, is_url, join, open_bytes, path_in
 from iwin.data.video_folder import find_table, read_video_folder
 from iwin.errors import DataError, VideoError
 from tests.runs import write_class_folders
@@ -78,6 +80,38 @@ def test_paths_are_joined() -> None:
     assert join("", "c.mp4") == "c.mp4"
     assert beside("s3://b/lists/train.txt", "classes.txt") == "s3://b/lists/classes.txt"
     assert beside("lists/train.txt", "classes.txt") == str(Path("lists") / "classes.txt")
+
+
+def test_the_path_in_a_chain_of_addresses_is_that_of_its_first_link() -> None:
+    chain = "zip://clips/train::s3://b/c.zip"
+    assert join(chain, "a/1.mp4") == "zip://clips/train/a/1.mp4::s3://b/c.zip"
+    assert beside(chain, "val") == "zip://clips/val::s3://b/c.zip"
+    assert join("zip://::s3://b/c.zip", "a.txt") == "zip://a.txt::s3://b/c.zip"
+    assert beside("zip://a.txt::s3://b/c.zip", "1.mp4") == "zip://1.mp4::s3://b/c.zip"
+    assert join("simplecache::s3://b/clips/", "1.mp4") == "simplecache::s3://b/clips/1.mp4"
+    assert beside("simplecache::zip://a/b::file:///c.zip", "d") == "simplecache::zip://a/d::file:///c.zip"
+    assert path_in(chain).name == "train"
+    assert path_in("simplecache::s3://b/list.txt").suffix == path_in("b/list.txt").suffix == ".txt"
+
+
+@pytest.mark.parametrize("top", ["clips/train", ""])
+def test_class_folders_in_an_archive(tmp_path: Path, clip: Path, top: str) -> None:
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        for place in ("fall/1.mp4", "fall/2.mp4", "rise/1.mp4"):
+            archive.write(clip, f"{top}/{place}".lstrip("/"))
+    annotations = read_annotation_folder(f"zip://{top}::file://{tmp_path}/c.zip")
+    assert annotations.classes == ("fall", "rise")
+    assert [sample.label for sample in annotations.samples] == [0, 0, 1]
+    for sample in annotations.samples:
+        assert_same(sample.path, clip)
+
+
+def test_a_table_in_an_archive(tmp_path: Path, clip: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.write(clip, "data/train/1.mp4")
+        archive.writestr("data/metadata.csv", "file_name,label\ntrain/1.mp4,a\n")
+    (sample,) = read_annotation_folder(f"zip://data/train::file://{tmp_path}/c.zip").samples
+    assert_same(sample.path, clip)
 
 
 # Videos.

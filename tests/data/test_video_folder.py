@@ -65,6 +65,15 @@ def test_tables_that_cannot_be_used_are_refused(text: str, reason: str, tmp_path
         read_video_folder(table(tmp_path, text), classes=["fall", "rise"])
 
 
-def test_broken_json_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read as a table"):
-        read_video_folder(table(tmp_path, "{", name="metadata.jsonl"))
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"file_name": "2.mp4"', r"is not a line of JSON \(Expecting ',' delimiter at column 22\)"),
+        ('["2.mp4"]', "expected a JSON object such as"),
+        ("3", "expected a JSON object such as"),
+    ],
+)
+def test_a_broken_line_of_json_is_named_by_its_number(tmp_path: Path, line: str, reason: str) -> None:
+    text = f'{{"file_name": "a/1\u2028.mp4"}}\n\n{line}\n{{"file_name": "a/3.mp4"}}\n'
+    with pytest.raises(DataError, match=rf"metadata\.jsonl:3: {reason}"):
+        read_video_folder(table(tmp_path, text, name="metadata.jsonl"))

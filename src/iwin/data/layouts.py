@@ -5,10 +5,11 @@ lie in. Each layout has a reader of its own; here is which of them a path is for
 """
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from iwin.data.annotations import Annotations, FrameList, read_class_folders, read_list
 from iwin.data.shards import is_shards, read_shards
+from iwin.data.sources import path_in
 from iwin.data.video_folder import METADATA, Table, find_table, read_video_folder
 from iwin.errors import DataError
 
@@ -70,4 +71,4 @@ def read_annotation_folder(
 
 def is_table(path: str) -> bool:
     """Whether a path is that of a metadata table."""
-    return PurePosixPath(path).name in METADATA
+    return path_in(path).name in METADATA

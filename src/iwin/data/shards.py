@@ -27,7 +27,7 @@ from iwin.data.annotations import (
     label_samples,
     labels_in,
 )
-from iwin.data.sources import beside, files_below, is_url, join, look_into, read_bytes, state_of
+from iwin.data.sources import beside, files_below, is_url, join, look_into, path_in, read_bytes, state_of
 from iwin.errors import DataError, IwinError
 from iwin.files import save_json
 
@@ -40,7 +40,8 @@ Member = tuple[str, int, int, list[str | int]]
 
 def is_shards(path: str) -> bool:
     """Whether a name is that of an index or of tar files."""
-    return path.endswith((".json", ".tar")) or re.search(r"\.tar\b", path) is not None
+    name = path_in(path).name
+    return name.endswith(".json") or re.search(r"\.tar\b", name) is not None
 
 
 def read_shards(
@@ -58,7 +59,7 @@ def read_shards(
         DataError: if an index or a tar file cannot be used.
     """
     place = str(location)
-    if place.endswith(".json"):
+    if path_in(place).suffix == ".json":
         return _read_index(place, read_bytes(place))
     named = expand_braces(place) if is_shards(place) else None
     index = beside(named[0], INDEX) if named else join(place, INDEX)
@@ -81,7 +82,7 @@ def read_shards(
 def _tars_in(folder: str) -> list[str]:
     if not is_url(folder):
         return sorted(map(str, Path(folder).glob("*.tar")))
-    return [path for parts, path in files_below(folder) if len(parts) == 1 and path.endswith(".tar")]
+    return [path for parts, path in files_below(folder) if len(parts) == 1 and parts[0].endswith(".tar")]
 
 
 def expand_braces(pattern: str) -> list[str]:

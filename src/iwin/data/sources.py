@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import unquote
 
@@ -32,6 +32,10 @@ RETRY_DELAYS = (0.5, 2.0)
 """Seconds to wait before asking again after trouble that may pass."""
 
 _ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+)(::|://)", re.IGNORECASE)
+
+_CHAIN = re.compile(r"(?P<outer>(?:[a-z][a-z0-9+.-]+::)*)(?P<path>.*?)(?P<inner>::.*)?", re.IGNORECASE | re.DOTALL)
+"""fsspec's chains, as in simplecache::zip://clips/a.mp4::s3://bucket/clips.zip: the path is that of the first link that
+has one."""
 
 _EXTRAS = {"s3": "iwin[s3]", "s3a": "iwin[s3]", "http": "iwin[http]", "https": "iwin[http]"}
 _EXTRAS |= {"gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
@@ -54,18 +58,34 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return _ADDRESS.match(os.fspath(path)) is not None
 
 
+def path_in(place: str) -> PurePosixPath:
+    """The path in an address, or the path itself; for its names and its suffix, not to be opened."""
+    return PurePosixPath(_links(place)[1] if is_url(place) else place)
+
+
 def join(root: str, name: str) -> str:
     """The place of `name`, which may be a path or an address of its own, seen from `root`."""
     if is_url(name) or not root:
         return name
     if is_url(root):
-        return f"{root.rstrip('/')}/{name.lstrip('/')}"
+        outer, path, inner = _links(root)
+        return f"{outer}{path}{'' if path.endswith('/') else '/'}{name.lstrip('/')}{inner}"
     return str(Path(root) / name)
 
 
-def beside(path: str, name: str) -> str:
-    """The place of the file `name` in the folder that holds `path`."""
-    return f"{path.rpartition('/')[0]}/{name}" if is_url(path) else str(Path(path).parent / name)
+def beside(place: str, name: str) -> str:
+    """The place of the file `name` in the folder that holds `place`; of the folder itself if the name is empty."""
+    if is_url(place):
+        outer, path, inner = _links(place)
+        return f"{outer}{path.rstrip('/').rpartition('/')[0]}/{name}{inner}"
+    return str(Path(place).parent / name)
+
+
+def _links(url: str) -> tuple[str, str, str]:
+    """What stands in an address before its path, the path with its scheme, and what stands behind it."""
+    match = _CHAIN.fullmatch(url)
+    assert match is not None, "it matches any text"
+    return match["outer"], match["path"], match["inner"] or ""
 
 
 # ------------------------------------------------------------------------------------------- videos
@@ -243,12 +263,9 @@ def files_below(root: str) -> Iterator[File]:
 
     def find(file_system: "AbstractFileSystem", top: str) -> list[File]:
         top = top.rstrip("/")
-        paths = [path for path in file_system.find(top) if path.startswith(f"{top}/")]
-        names = [path[len(top) + 1 :] for path in paths]
-        return [
-            File(tuple((unquote(name) if quoted else name).split("/")), str(file_system.unstrip_protocol(path)))
-            for name, path in zip(names, paths, strict=True)
-        ]
+        above = f"{top}/" if top else ""
+        names = [path.removeprefix(above) for path in file_system.find(top) if path.startswith(above)]
+        return [File(tuple((unquote(name) if quoted else name).split("/")), join(root, name)) for name in names]
 
     return iter(sorted(_ask(root, find, DataError)))
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from iwin.data.annotations import LABEL_COLUMNS, SPLIT_NAMES, Annotations, label_samples, labels_in
-from iwin.data.sources import beside, exists, join, read_bytes
+from iwin.data.sources import beside, exists, join, path_in, read_bytes
 from iwin.errors import DataError
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -32,11 +32,11 @@ class Table(NamedTuple):
 
 def find_table(root: str | Path) -> Table | None:
     """The metadata table of a split's folder: in it, or in the folder above for all splits; None if there is none."""
-    folder = str(root).rstrip("/")
-    parent, _, name = folder.rpartition("/")
+    folder = str(root)
+    name = path_in(folder).name
     tables = [Table(join(folder, table)) for table in METADATA]
     if any(name in names for names in SPLIT_NAMES):
-        tables += [Table(join(parent, table), f"{name}/") for table in METADATA]
+        tables += [Table(beside(folder, table), f"{name}/") for table in METADATA]
     return next((table for table in tables if exists(table.path)), None)
 
 
@@ -78,9 +78,20 @@ def read_video_folder(table: Table, *, classes: Sequence[str] | None = None, mul
 def _read_rows(path: str) -> Iterator[dict[str, Any]]:
     try:
         text = read_bytes(path).decode("utf-8-sig")
-        if path.endswith(".csv"):
+        if path_in(path).suffix == ".csv":
             yield from csv.DictReader(io.StringIO(text))
-        else:
-            yield from (dict(json.loads(line)) for line in text.splitlines() if line.strip())
-    except (UnicodeDecodeError, ValueError, TypeError, csv.Error) as error:
+            return
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _json_row(line, f"{path}:{number}")
+
+
+def _json_row(line: str, where: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: is not a line of JSON ({error.msg} at column {error.colno}); mend it") from None
+    except (ValueError, TypeError):
+        raise DataError(f'{where}: expected a JSON object such as {{"file_name": "1.mp4"}}, found {line!r}') from None
