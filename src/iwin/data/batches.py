@@ -81,12 +81,13 @@ class EpochBatches:
         turn, part = divmod(self.epoch, self.repeats)
         rng = np.random.default_rng([self.seed, turn])
         order = rng.permutation(self.size) if self.labels is None else balanced(self.labels, power=self.power, rng=rng)
-        draws = occurrences(order)
         places = np.resize(np.arange(self.size)[part :: self.repeats], self._drawn)
-        places = np.resize(places, self.samples // self.repeats * self.world)[self.rank :: self.world]
+        order = order[np.resize(places, self.samples // self.repeats * self.world)]
+        draws = occurrences(order)  # also of what fills up an epoch, so that no clip comes twice
+        mine = slice(self.rank, None, self.world)
         return [
             Key(self.epoch, index, draw * self.repeats + copy)
-            for index, draw in zip(order[places].tolist(), draws[places].tolist(), strict=True)
+            for index, draw in zip(order[mine].tolist(), draws[mine].tolist(), strict=True)
             for copy in range(self.repeats)
         ]
 
