@@ -114,7 +114,7 @@ def test_a_batch_holds_several_clips_of_its_videos(world: int) -> None:
     for shard in shards:
         for batch in shard:
             assert [key.video for key in batch[::2]] == [key.video for key in batch[1::2]]
-            assert [key.draw for key in batch] == [0, 1] * (len(batch) // 2)
+            assert [key.draw % 2 for key in batch] == [0, 1] * (len(batch) // 2)
         assert sum(map(len, shard)) == shard.samples
 
 
