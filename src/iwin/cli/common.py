@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from iwin.data.sources import beside, exists, join, path_in
 from iwin.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from iwin.config import RunConfig
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision")
+
+LIST_SUFFIXES = (".txt", ".csv")
+"""Of files that are lists of videos, where class folders could be meant too."""
 
 SCORE_SUFFIXES = (".pkl", ".yaml", ".json")
 
@@ -67,22 +71,28 @@ def metric_options(args: argparse.Namespace) -> list[str]:
     return [*chosen, *(f"evaluation.{option}" for option in args.eval_options)]
 
 
-def split_options(split: str, path: Path) -> list[str]:
+def split_options(split: str, place: str) -> list[str]:
     """The config options that point a split at a list file with paths beside it, or at a folder of class folders.
 
     A folder with the split's list in it, as `iwin data list` makes one, stands for that list; a test split without one
     of its own is the validation split.
 
+    Args:
+        split: "train", "val" or "test".
+        place: a path or an address.
+
     Raises:
-        ConfigError: if the path would mean something else in the grammar of options.
+        ConfigError: if the place would mean something else in the grammar of options.
+        DataError: if an address's server cannot be asked.
     """
-    if set(str(path)) & set(",()[]"):
-        raise ConfigError(f"--data {path}: a path with commas or brackets can only be named in a config file")
-    names = ("test", "val") if split == "test" else (split,)
-    path = next((found for name in names if (found := path / f"{name}.txt").is_file()), path)
-    if path.suffix in (".txt", ".csv"):
-        return [f"data.{split}.ann_file={path}", f"data.{split}.data_prefix={path.parent}"]
-    return [f"data.{split}.ann_file=None", f"data.{split}.data_prefix={path}"]
+    if set(place) & set(",()[]"):
+        raise ConfigError(f"--data {place}: a place with commas or brackets can only be named in a config file")
+    if path_in(place).suffix not in LIST_SUFFIXES:
+        names = ("test", "val") if split == "test" else (split,)
+        place = next((found for name in names if exists(found := join(place, f"{name}.txt"))), place)
+    if path_in(place).suffix in LIST_SUFFIXES:
+        return [f"data.{split}.ann_file={place}", f"data.{split}.data_prefix={beside(place, '')}"]
+    return [f"data.{split}.ann_file=None", f"data.{split}.data_prefix={place}"]
 
 
 def check_test_metrics(config: "RunConfig") -> None:

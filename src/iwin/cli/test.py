@@ -54,7 +54,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--average-clips", choices=["prob", "score"], help="mean of the views' softmax or logits")
     parser.add_argument(
-        "--data", metavar="PATH", help="folder of class folders or list file to test on; overrules the config"
+        "--data",
+        metavar="PLACE",
+        help="folder of class folders or list file to test on, or the address of one; overrules the config",
     )
     add_device_options(parser)
     add_config_options(parser)
@@ -84,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from iwin.engine.log import RunLog
     from iwin.engine.scores import write_scores
 
-    data = split_options("test", Path(args.data)) if args.data else []
+    data = split_options("test", args.data) if args.data else []
     config, notes = load_run_config(args.config, [*data, *args.cfg_options, *metric_options(args)])
     if args.average_clips:
         test = config.test.model_copy(update={"average_clips": args.average_clips})

@@ -21,6 +21,7 @@ from iwin.cli.common import (
 )
 from iwin.cli.launch import add_launch_options, choose_gpu, join_processes
 from iwin.cli.test import test_split
+from iwin.data.sources import exists, join
 from iwin.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument(
         "--data",
-        metavar="DIR",
-        help="folder with train/ and val/ of class folders, or lists train.txt and val.txt; overrules the config",
+        metavar="PLACE",
+        help="folder with train/ and val/ of class folders, or lists train.txt and val.txt, or the address of one; "
+        "overrules the config",
     )
     parser.add_argument(
         "--validate",
@@ -122,13 +124,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def data_options(folder: str | None) -> list[str]:
-    """The config options that point a run at a folder: train/ and val/ of class folders, or train.txt and val.txt."""
+    """The config options that point a run at a folder: train/ and val/ of class folders, or train.txt and val.txt.
+
+    Args:
+        folder: a path or an address; None leaves the config's own.
+    """
     if folder is None:
         return []
     options = []
     for split, name in {"train": "train", "val": "val", "test": "val"}.items():
-        list_file = Path(folder, f"{name}.txt")
-        options += split_options(split, list_file if list_file.is_file() else Path(folder, name))
+        list_file = join(folder, f"{name}.txt")
+        options += split_options(split, list_file if exists(list_file) else join(folder, name))
     return options
 
 

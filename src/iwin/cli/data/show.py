@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwin.cli.common import add_config_options, output_file, split_options
+from iwin.cli.common import LIST_SUFFIXES, add_config_options, output_file, split_options
+from iwin.data.sources import is_url
 from iwin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_parser(steps: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "source",
         metavar="CONFIG_OR_LIST",
-        help=f"a config; or a list or folder of class folders, shown as {USUAL_CONFIG} sees it",
+        help=f"a config; or a list or folder of class folders, or the address of one, shown as {USUAL_CONFIG} sees it",
     )
     parser.add_argument("--split", choices=["train", "val", "test"], default="train", help="(default train)")
     parser.add_argument(
@@ -56,9 +57,8 @@ def run(args: argparse.Namespace) -> int:
     from iwin.config import load_run_config
     from iwin.viz.sheet import draw_moving, draw_sheet
 
-    source = Path(args.source)
-    is_data = source.is_dir() or source.suffix in (".txt", ".csv")
-    data = split_options(args.split, source) if is_data else []
+    is_data = is_url(args.source) or Path(args.source).is_dir() or Path(args.source).suffix in LIST_SUFFIXES
+    data = split_options(args.split, args.source) if is_data else []
     config, _ = load_run_config(USUAL_CONFIG if is_data else args.source, [NO_WORKERS, *data, *args.cfg_options])
     clips = list(islice(seen_clips(config, args.split, epoch=args.epoch - 1), args.num))
     if not clips:
