@@ -37,7 +37,7 @@ from tests.videos import (
 
 pytestmark = pytest.mark.usefixtures("eager_seeks")
 
-MPEG4_STUB = bytes([0, 0, 1, 0xB6, 0b01010000, 0, 0, 0x7F])
+MPEG4_STUB = bytes([0, 0, 1, 0xB6, 0b01010000, 0b01001111])
 """A P picture whose flag "coded" is 0: nothing comes out."""
 
 

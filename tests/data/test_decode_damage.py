@@ -16,6 +16,7 @@ from tests.data.decoding import (
     COUNT,
     numbers,
 )
+from tests.prepare.files import write_in_part
 from tests.videos import (
     numbered_frames,
     read_number,
@@ -49,6 +50,30 @@ def test_frames_around_a_damage_keep_their_numbers(damaged: Path) -> None:
             video.get_frames([19, 20])
         for wanted in ([0, 1], [39], [19], [30, 32], [5, 38]):
             assert [read_number(frame) for frame in video.get_frames(wanted)] == wanted
+
+
+def test_strict_reading_refuses_what_leans_on_a_damage(damaged: Path) -> None:
+    """Nothing is decoded on the way to the keyframes before and behind it."""
+    with open_video(damaged, strict=True) as video:
+        assert [read_number(frame) for frame in video.get_frames([0, 19, 39])] == [0, 19, 39]
+        with pytest.raises(VideoError, match=r"damaged\.mkv: frame 20 cannot be decoded \(Invalid data"):
+            video.get_frames([22])
+
+
+def test_pictures_that_decode_in_part_are_known_to_strict_reading_alone(tmp_path: Path) -> None:
+    path = write_in_part(tmp_path / "part.mp4", number=15)
+    with open_video(path) as video:
+        assert video.get_frames([15, 16]).shape == (2, 64, 96, 3)
+    with open_video(path, strict=True) as video:
+        assert len(video.get_frames([0, 14, 24])) == 3
+        for wanted in (15, 16):  # the second leans on the first
+            with pytest.raises(VideoError, match=r"frame 15 cannot be decoded \(parts of its data are damaged"):
+                video.get_frames([wanted])
+
+
+def test_only_pyav_tells_damage() -> None:
+    with pytest.raises(VideoError, match=r"only PyAV tells damaged pictures; set decoder='pyav' or leave strict out"):
+        open_video(__file__, decoder="torchcodec", strict=True)
 
 
 def test_flipped_bits_neither_crash_nor_print(videos: Callable[[str], Path], tmp_path: Path, capfd: Any) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.videos import numbered_frames, write_audio, write_video
+from tests.videos import Packet, Packets, numbered_frames, remux, write_audio, write_video
 
 
 def write_clip(path: Path, *, first: int = 0, count: int = 24, height: int = 64, width: int = 96) -> Path:
@@ -23,6 +23,32 @@ def write_overwritten(path: Path) -> Path:
     """A file whose second half is zeros, as a failing disk gives it."""
     data = write_clip(path).read_bytes()
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    return path
+
+
+def write_in_part(path: Path, *, number: int = 15) -> Path:
+    """A file of 40 frames that all come out, of which one lacks the last of its four slices; a keyframe every 12."""
+    whole = path.with_name(f"whole-{path.name}")
+    write_video(whole, numbered_frames(40), gop=12, bframes=0, options={"x264-params": "slices=4"})
+
+    def cut(place: int, packet: Packet) -> Packets:
+        data = bytes(packet)
+        sizes: list[int] = []
+        while sum(sizes) < len(data):  # of the slices, each behind its length
+            sizes.append(4 + int.from_bytes(data[sum(sizes) : sum(sizes) + 4]))
+        return [data[: -sizes[-1]] if place == number else data]
+
+    remux(whole, path, cut)
+    whole.unlink()
+    return path
+
+
+def write_hole(path: Path) -> Path:
+    """A Matroska file of which some bytes in the middle are gone."""
+    write_video(path, numbered_frames(80, height=128, width=192), codec="libvpx-vp9")
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + data[middle + len(data) // 8 :])
     return path
 
 

@@ -1,5 +1,6 @@
 """Folders of pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from iwin.data.decode import open_sample, open_video
 from iwin.errors import DataError, IwinError, VideoError
 from iwin.prepare.convert import Task
 from iwin.prepare.extract import Pictures, check_template, is_whole, make_folder
-from tests.prepare.files import BAD
+from tests.prepare.files import BAD, write_hole, write_in_part
 from tests.videos import numbered_frames, read_number, write_video
 
 
@@ -59,10 +60,10 @@ def test_an_older_folder_is_replaced(tmp_path: Path) -> None:
     assert is_whole(tmp_path / "a", make_folder(task(source, tmp_path / "a"), pictures=Pictures()))
 
 
-@pytest.mark.parametrize("problem", ["undecodable", "unreadable"])
-def test_of_a_damaged_video_nothing_is_left(tmp_path: Path, problem: str) -> None:
-    source = BAD[problem](tmp_path / "bad.mp4")
-    with pytest.raises(VideoError):
+@pytest.mark.parametrize("write", [*BAD.values(), write_in_part, write_hole])
+def test_of_a_damaged_video_nothing_is_left(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    source = write(tmp_path / "bad.webm" if write is write_hole else tmp_path / "bad.mp4")
+    with pytest.raises(VideoError, match=r"bad\.(mp4|webm): "):
         make_folder(task(source, tmp_path / "out" / "bad"), pictures=Pictures())
     assert not any((tmp_path / "out").iterdir())
 

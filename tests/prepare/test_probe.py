@@ -1,15 +1,18 @@
 """What is found out about one video."""
 
 import hashlib
+import re
+import struct
 import tarfile
 from itertools import product
 from pathlib import Path
 
+import av.logging
 import pytest
 
 from iwin.data.annotations import FrameFolder, Sample, ShardMember
 from iwin.prepare.probe import Probe, VideoFacts, probe
-from tests.prepare.files import BAD, write_audio, write_clip
+from tests.prepare.files import BAD, write_audio, write_clip, write_hole, write_in_part
 from tests.videos import numbered_frames, remux, write_video
 
 
@@ -78,6 +81,53 @@ def test_damage_between_the_three_places_needs_every_frame(tmp_path: Path) -> No
     path = remux(good, tmp_path / "b.mp4", lambda number, packet: [bytes(packet)[: 4 if number == 15 else None]])
     assert look(path, depth="places").get("problem") is None
     assert look(path, depth="all")["problem"] == "undecodable"
+
+
+def test_a_picture_that_decodes_in_part_is_found(tmp_path: Path) -> None:
+    path = write_in_part(tmp_path / "a.mp4")
+    assert "problem" not in look(path, depth="open")
+    for depth in ("places", "all"):  # frame 19, the middle one, leans on frame 15
+        found = look(path, depth=depth)
+        assert found["problem"] == "undecodable"
+        assert "frame 15 cannot be decoded (parts of its data are damaged or missing)" in str(found["reason"])
+
+
+def test_a_hole_in_the_middle_of_a_matroska_file_is_found(tmp_path: Path) -> None:
+    path = write_hole(tmp_path / "a.webm")
+    for _ in range(2):  # FFmpeg's complaint is heard again, though it is the same
+        found = look(path, depth="open")
+        assert found["problem"] == "hole"
+        assert re.search(
+            r"a\.webm: is damaged after \d\.\d seconds, where \d\.\d seconds are lost", str(found["reason"])
+        )
+    assert av.logging.get_level() is None
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".avi"])
+def test_long_still_pictures_are_no_hole(tmp_path: Path, suffix: str) -> None:
+    times = [40 * t + 5000 * (t > 10) + 9000 * (t > 30) for t in range(40)]
+    codec = "mpeg4" if suffix == ".avi" else "libx264"
+    path = write_video(tmp_path / f"a{suffix}", numbered_frames(40), codec=codec, bframes=0, pts=times)
+    assert "problem" not in look(path, depth="all")
+
+
+def test_a_joint_in_a_transport_stream_is_no_damage(tmp_path: Path) -> None:
+    parts = [write_video(tmp_path / f"{i}.ts", numbered_frames(20, first=20 * i), bframes=2) for i in range(2)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert "problem" not in look(path, depth="all")
+
+
+def test_whole_groups_of_pictures_before_an_edit_list_are_not_lacking(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered_frames(40), bframes=0)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"elst") + 12  # version and flags, entry count; then duration, media time
+    data[entry : entry + 8] = struct.pack(">ii", 600, 25 * 512)  # 15 frames of 40 ms; 512 ticks a frame
+    for box, place in ((b"mvhd", 20), (b"tkhd", 24)):
+        data[data.index(box) + place : data.index(box) + place + 4] = struct.pack(">i", 600)
+    path.write_bytes(data)
+    found = look(path, depth="all")
+    assert (found["num_frames"], found.get("problem")) == (15, None)
 
 
 def test_what_the_file_system_knows(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Videos made small: same frames, same times, upright, whole or not at all."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from iwin.data.decode import open_video
 from iwin.errors import VideoError
 from iwin.prepare.timing import compare_decoding
 from iwin.prepare.transcode import Recipe, transcode
-from tests.prepare.files import BAD
+from tests.prepare.files import BAD, write_hole, write_in_part
 from tests.videos import numbered_frames, read_number, remux, write_video
 
 SMALL = Recipe(short_side=96, crf=12, preset="ultrafast")
@@ -129,10 +130,10 @@ def test_sizes_are_even_and_never_larger_unless_asked(
     assert Recipe(**options).size_of(*size) == expected
 
 
-@pytest.mark.parametrize("problem", ["undecodable", "unreadable"])
-def test_of_a_damaged_video_nothing_is_made(tmp_path: Path, problem: str) -> None:
-    source = BAD[problem](tmp_path / "bad.mp4")
-    with pytest.raises(VideoError, match=r"bad\.mp4"):
+@pytest.mark.parametrize("write", [*BAD.values(), write_in_part, write_hole])
+def test_of_a_damaged_video_nothing_is_made(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    source = write(tmp_path / "bad.webm" if write is write_hole else tmp_path / "bad.mp4")
+    with pytest.raises(VideoError, match=r"bad\.(mp4|webm): "):
         transcode(source, tmp_path / "made" / "a.mp4", SMALL)
     assert not any((tmp_path / "made").glob("*"))
 

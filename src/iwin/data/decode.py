@@ -134,7 +134,12 @@ class Video:
 
 
 def open_video(
-    path: str | os.PathLike[str], *, decoder: DecoderName = "pyav", num_threads: int = 1, device: str = "cpu"
+    path: str | os.PathLike[str],
+    *,
+    decoder: DecoderName = "pyav",
+    num_threads: int = 1,
+    device: str = "cpu",
+    strict: bool = False,
 ) -> Video:
     """Open a video file.
 
@@ -144,30 +149,33 @@ def open_video(
         num_threads: decoding threads for this video. One by default, since a data loader runs a process a core and
             more threads would only fight for them; more help to read one long video, 0 stands for one a core.
         device: where the frames are given out; torchcodec also decodes there, if it is a GPU.
+        strict: whether reading refuses damage on the way from a keyframe to a wanted frame: packets that do not decode,
+            and pictures that FFmpeg could decode in part only. PyAV alone tells, and with one thread for certain.
 
     Returns:
         The video, to be closed by a ``with`` statement or ``close()``.
 
     Raises:
-        VideoError: no such file, or nothing in it that can be decoded as video.
+        VideoError: no such file, or nothing in it that can be decoded as video, or ``strict`` without PyAV.
     """
     name = os.fspath(path)
     file = open_bytes(name) if is_url(name) else None
     if file is None:
         _check_file(Path(name), name)
-    return _open(name, file, decoder=decoder, num_threads=num_threads, device=device)
+    return _open(name, file, decoder=decoder, num_threads=num_threads, device=device, strict=strict)
 
 
-def open_sample(sample: Sample, *, decoder: DecoderName = "pyav", num_threads: int = 1) -> Video:
+def open_sample(sample: Sample, *, decoder: DecoderName = "pyav", num_threads: int = 1, strict: bool = False) -> Video:
     """Open a sample's video, however it is kept: a file, an address, a part of a tar file, a folder of frames.
 
     Args:
         sample: the sample.
         decoder: the library that decodes video files; folders of frames need none.
         num_threads: as for ``open_video``.
+        strict: as for ``open_video``; a folder of frames always is.
 
     Raises:
-        VideoError: there is no such video, or nothing in it that can be decoded.
+        VideoError: there is no such video, or nothing in it that can be decoded, or ``strict`` without PyAV.
     """
     if isinstance(sample.stored, FrameFolder):
         from iwin.data.frames import FrameFolderReader
@@ -175,8 +183,8 @@ def open_sample(sample: Sample, *, decoder: DecoderName = "pyav", num_threads: i
         return Video(FrameFolderReader(sample.path, sample.stored), path=sample.path)
     if isinstance(sample.stored, ShardMember):
         file = open_bytes(sample.stored.tar, offset=sample.stored.offset, size=sample.stored.size)
-        return _open(sample.path, file, decoder=decoder, num_threads=num_threads, device="cpu")
-    return open_video(sample.path, decoder=decoder, num_threads=num_threads)
+        return _open(sample.path, file, decoder=decoder, num_threads=num_threads, device="cpu", strict=strict)
+    return open_video(sample.path, decoder=decoder, num_threads=num_threads, strict=strict)
 
 
 def choose_decoder(wanted: DecoderName, *, device: str = "cpu") -> tuple[DecoderName, str | None]:
@@ -230,15 +238,20 @@ def _check_file(file: Path, name: str) -> None:
         raise VideoError(f"{name}: the file is empty; download it again or take it off the list")
 
 
-def _open(name: str, file: BinaryIO | None, *, decoder: DecoderName, num_threads: int, device: str) -> Video:
+def _open(
+    name: str, file: BinaryIO | None, *, decoder: DecoderName, num_threads: int, device: str, strict: bool
+) -> Video:
     # Imported here: these files import this one.
     from iwin.data.pyav import PyAVReader
     from iwin.data.torchcodec import TorchCodecReader
 
     try:
+        if strict and decoder != "pyav":
+            raise VideoError(f"{name}: only PyAV tells damaged pictures; set decoder='pyav' or leave strict out")
         chosen, _ = choose_decoder(decoder, device=device)
         if chosen == "pyav":
-            return Video(PyAVReader(name, file=file, num_threads=num_threads), path=name, file=file, device=device)
+            pyav_reader = PyAVReader(name, file=file, num_threads=num_threads, strict=strict)
+            return Video(pyav_reader, path=name, file=file, device=device)
         reader = TorchCodecReader(name, file=file, num_threads=num_threads, device=device)
         return Video(reader, path=name, file=file, device=device)
     except BaseException:

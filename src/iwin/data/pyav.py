@@ -125,10 +125,12 @@ class FrameMap(NamedTuple):
 class PyAVReader:
     """Reads a video with PyAV, whose wheel carries FFmpeg."""
 
-    def __init__(self, path: str, *, file: BinaryIO | None = None, num_threads: int = 1) -> None:
+    def __init__(self, path: str, *, file: BinaryIO | None = None, num_threads: int = 1, strict: bool = False) -> None:
         self._path = path
         self._file = file  # what to read instead, where the path is only a name
         self._num_threads = num_threads
+        self._strict = strict  # whether reading refuses damage instead of making the best of it
+        self._playing = False  # whether a picture came out since the last jump
         self._damage: str | None = None  # what the file or the decoder complained of last
         self._pictures: Iterator[tuple[int, av.VideoFrame]] | None = None  # those that come next, with their numbers
         self._next = 0  # the number of the one that comes next
@@ -222,6 +224,9 @@ class PyAVReader:
         assert self._pictures is not None
         for number, picture in self._pictures:
             self._next = number + 1
+            if self._strict and picture.is_corrupt:
+                self._pictures = None  # those that come next lean on it
+                raise self._undecodable(number, "parts of its data are damaged or missing")
             if number == place:
                 return picture
         self._pictures = None
@@ -243,7 +248,7 @@ class PyAVReader:
     def _jump(self, place: int, keyframe: _Keyframe | None) -> None:
         """Stand at ``keyframe``, at an earlier one, or at the file's start."""
         self._pictures = None
-        self._skipped, self._entered = set(), -1
+        self._skipped, self._entered, self._playing = set(), -1, False
         if keyframe is not None:
             # MP4 and Matroska seek by presentation time, MPEG-TS, FLV and AVI by decoding time.
             for time in (keyframe.pts, keyframe.dts):
@@ -329,6 +334,7 @@ class PyAVReader:
     def _reopen(self) -> None:
         self._container.close()
         self._container, self._stream = self._open()
+        self._playing = False
 
     def _packets(self) -> Iterator[_Packet]:
         """The packets from here to the end of the file or to where it breaks off."""
@@ -336,6 +342,9 @@ class PyAVReader:
             for packet in self._container.demux(self._stream):
                 # An empty packet, like the one that PyAV ends with, would drain the decoder. _play does that, once.
                 if packet.size:
+                    # FFmpeg suspects whole packets too, at every joint of a transport stream, and passes that on to
+                    # the picture. What the decoder itself finds says more.
+                    packet.is_corrupt = False
                     yield packet
         except av.FFmpegError as error:
             self._damage = error.strerror
@@ -351,10 +360,15 @@ class PyAVReader:
     def _feed(self, packet: "_Packet | None") -> list[av.VideoFrame]:
         """The pictures that come out after one more packet, or those that are left (None)."""
         try:
-            return self._stream.codec_context.decode(packet)
+            pictures = self._stream.codec_context.decode(packet)
         except av.FFmpegError as error:
             self._damage = error.strerror
+            # Before the first picture it may only be the rest of a GOP that was cut off.
+            if self._strict and self._playing and self._wanted:
+                raise self._undecodable(self._next) from error
             return []
+        self._playing |= bool(pictures)
+        return pictures
 
     def _spare(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
         """Pass on those packets that the wanted pictures need, as far as that is known.

@@ -14,6 +14,7 @@ from iwin.data.decode import open_video
 from iwin.data.workers import report_progress
 from iwin.errors import DataError, IwinError
 from iwin.prepare.convert import Facts, Task
+from iwin.prepare.probe import check_whole
 
 _AT_ONCE = 16
 """Frames that are held in memory at once."""
@@ -70,7 +71,7 @@ def make_folder(task: Task, *, pictures: Pictures) -> Facts:
     """Do a task of `convert`: write a video's frames as displayed into a folder that is there whole or not at all.
 
     Raises:
-        VideoError: if a frame cannot be decoded.
+        VideoError: if the video lacks what it announces, or a frame is damaged or cannot be decoded.
         IwinError: if the folder cannot be written.
     """
     temporary = task.target.with_name(f".{task.target.name}.{os.getpid()}.tmp")
@@ -106,7 +107,8 @@ def is_whole(target: Path, facts: Facts) -> bool:
 
 def _extract(source: str, folder: Path, pictures: Pictures) -> int:
     reformatter = VideoReformatter()
-    with open_video(source) as video:
+    with open_video(source, strict=True) as video:
+        check_whole(source)
         height, width = pictures.size_of(video.height, video.width)
         first = 0
         while first < video.num_frames:  # which may shrink on the way

@@ -3,11 +3,15 @@
 import contextlib
 import hashlib
 import stat
+import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
 import av
+import av.logging
 from av.stream import Disposition
 
 from iwin.data.annotations import FrameFolder, Sample, ShardMember
@@ -16,14 +20,15 @@ from iwin.data.sources import is_url, open_bytes
 from iwin.data.workers import report_progress
 from iwin.errors import VideoError
 
-Problem = Literal["missing", "empty", "unreadable", "undecodable", "cut off", "hang", "crash"]
+Problem = Literal["missing", "empty", "unreadable", "undecodable", "cut off", "hole", "hang", "crash"]
 """What can be wrong with a file:
 
 - missing: there is no such file;
 - empty: it has no bytes;
 - unreadable: no video in it that can be opened;
-- undecodable: it opens, and a frame does not decode;
+- undecodable: it opens, and a frame does not decode, or decodes in part only;
 - cut off: it ends before its own header says, as a download that broke off does;
+- hole: its bytes are damaged so that pictures in the middle are lost;
 - hang: decoding did not come to an end within the time limit;
 - crash: the decoder died on it.
 """
@@ -32,13 +37,15 @@ Depth = Literal["open", "places", "all"]
 """What is decoded of a file: its first picture; its first, middle and last frame too; or every frame."""
 
 _CUT_FRAMES = 0.02
-_CUT_FRAMES_OF_AVI = 2
-"""Share of the frames that may be lacking, and number of them in AVI files: these count frames that were dropped when
-they were recorded, and those that the picture starts behind the sound."""
+"""Share of the frames that may be lacking."""
 
 _CUT_SECONDS = 0.3
 _CUT_DURATION = 0.1
 """Seconds, and share of the duration, that a file may end before its header says: headers round and guess."""
+
+_HOLE = 2.0
+"""How many times as long as the usual one a gap between two pictures is that counts as a hole. Long still pictures make
+such gaps too, so it counts only where FFmpeg complains of the file's structure."""
 
 _CHUNK = 1 << 20
 _FRAMES = 16
@@ -126,13 +133,14 @@ def probe(order: Probe) -> dict[str, Any]:
     is_file = not is_url(path) and not isinstance(sample.stored, FrameFolder)
     found: dict[str, Any] = {}
     problem: Problem = "unreadable"
-    lack: str | None = None
+    lack: _Lack | None = None
     try:
         if order.digest and is_file:
             found["digest"] = content_digest(sample)
-        with open_sample(sample) as video:
+        with open_sample(sample, strict=True) as video:
             if is_file:
-                streams, lack = _read_streams(sample)
+                with _open_bytes(sample) as file:
+                    streams, lack = _read_streams(file)
                 found |= streams
             found |= {"height": video.height, "width": video.width}
             found |= {"num_frames": video.num_frames, "duration": video.duration, "fps": video.fps}
@@ -141,8 +149,20 @@ def probe(order: Probe) -> dict[str, Any]:
     except VideoError as error:
         found |= {"problem": problem, "reason": str(error)}
     if lack is not None:
-        found |= {"problem": "cut off", "reason": f"{path}: {lack}; download it again"}
+        found |= {"problem": lack.problem, "reason": f"{path}: {lack.reason}"}
     return found
+
+
+def check_whole(path: str | Path) -> None:
+    """Refuse a video file that holds less than it should; whether what it holds decodes is not looked at.
+
+    Raises:
+        VideoError: saying what is lacking.
+    """
+    with Path(path).open("rb") as file:
+        _, lack = _read_streams(file)
+    if lack is not None:
+        raise VideoError(f"{path}: {lack.reason}")
 
 
 def _decode(video: Video, depth: Depth) -> None:
@@ -175,30 +195,82 @@ def _open_bytes(sample: Sample) -> BinaryIO:
     return Path(sample.path).open("rb")
 
 
-def _read_streams(sample: Sample) -> tuple[dict[str, Any], str | None]:
-    """Container, codec and distance of keyframes; and what the file announces and does not hold."""
-    with _open_bytes(sample) as file, av.open(file, "r", metadata_errors="replace") as container:
+class _Lack(NamedTuple):
+    """What a file should hold and does not.
+
+    Attributes:
+        problem: its kind.
+        reason: the same and what to do, as the end of a sentence.
+    """
+
+    problem: Problem
+    reason: str
+
+
+def _read_streams(file: BinaryIO) -> tuple[dict[str, Any], _Lack | None]:
+    """Container, codec and distance of keyframes; and what is lacking."""
+    with av.open(file, "r", metadata_errors="replace") as container:
         video = next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+        # The index leaves out what the number in the header counts too: frames that were dropped when an AVI file was
+        # recorded, and those that an edit list cuts. A file that breaks off may lack its index.
+        index = len(video.index_entries)
+        frames = index if video.frames and index > 1 else video.frames
         packets = keyframes = 0
         end = 0.0
-        with contextlib.suppress(av.FFmpegError, IndexError):  # it breaks off here; IndexError: see iwin.data.pyav
-            for packet in container.demux():
+        shown: list[float] = []
+        with _complaints() as complaints, contextlib.suppress(av.FFmpegError, IndexError):
+            for packet in container.demux():  # may break off; IndexError: see iwin.data.pyav
                 time = packet.dts if packet.pts is None else packet.pts
-                if packet.size and time is not None:
+                if not packet.size:
+                    continue
+                if time is not None:
                     end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
-                if packet.size and packet.stream is video:
+                if packet.stream is video:
                     packets += 1
                     keyframes += packet.is_keyframe
+                    if time is not None:
+                        shown.append(float(time * packet.time_base))
         announced = (container.duration or 0) / av.time_base
+        name = container.format.name
         lack = None
-        slack = _CUT_FRAMES_OF_AVI if container.format.name == "avi" else 0
-        if video.frames - packets > max(slack, _CUT_FRAMES * video.frames):
-            lack = f"announces {video.frames} frames and holds {packets}"
+        if frames - packets > _CUT_FRAMES * frames:
+            lack = _Lack("cut off", f"announces {frames} frames and holds {packets}; download it again")
         elif announced - end > max(_CUT_SECONDS, _CUT_DURATION * announced):
-            lack = f"announces {announced:.1f} seconds and ends after {end:.1f}"
+            reason = f"announces {announced:.1f} seconds and ends after {end:.1f}; download it again"
+            lack = _Lack("cut off", reason)
+        elif name in {source for _, source, _ in complaints}:
+            lack = _find_hole(sorted(shown))
         facts = {
-            "container": container.format.name,
+            "container": name,
             "codec": video.codec_context.codec.canonical_name,
             "keyframe_interval": round(packets / keyframes, 1) if keyframes else None,
         }
         return facts, lack
+
+
+def _find_hole(times: list[float]) -> _Lack | None:
+    """The longest gap between pictures in a file of damaged structure, if it is longer than usual."""
+    gaps = [after - before for before, after in pairwise(times)]
+    longest = max(gaps, default=0.0)
+    if longest <= _HOLE * statistics.median(gaps or [0.0]):
+        return None
+    start = times[gaps.index(longest)]
+    reason = f"is damaged after {start:.1f} seconds, where {longest:.1f} seconds are lost; download it again"
+    return _Lack("hole", reason)
+
+
+@contextlib.contextmanager
+def _complaints() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg calls errors meanwhile: level, which part of it speaks, message.
+
+    A demuxer that loses its way in a damaged file looks for the next sound place and tells nobody in any other way.
+    """
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # the last file may have made FFmpeg say the same
+    try:
+        with av.logging.Capture() as complaints:
+            yield complaints
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)

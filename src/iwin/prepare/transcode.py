@@ -6,7 +6,7 @@ Where all frames are keyframes, H.264 has lost what it gains by prediction in ti
 same quality, and half the time to decode.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +25,7 @@ from iwin.data.workers import report_progress
 from iwin.errors import VideoError
 from iwin.files import write_atomically
 from iwin.prepare.convert import Facts, Task
+from iwin.prepare.probe import check_whole
 
 CODECS = ("h264", "mpeg2")
 
@@ -136,10 +137,11 @@ def transcode(source: str | Path, target: Path, recipe: Recipe) -> int:
         Frames in both.
 
     Raises:
-        VideoError: if the source cannot be decoded to its end.
+        VideoError: if the source lacks what it announces, or a frame of it is damaged or cannot be decoded.
         IwinError: if the file cannot be written.
     """
     with open_video(source) as video:
+        check_whole(source)
         num_frames, size, duration = video.num_frames, recipe.size_of(video.height, video.width), video.duration
     timing = _read_timing(source, num_frames, duration)
 
@@ -158,7 +160,9 @@ def transcode(source: str | Path, target: Path, recipe: Recipe) -> int:
 
 def _open(source: str | Path) -> tuple[InputContainer, av.VideoStream]:
     container = av.open(str(source), metadata_errors="replace")
-    return container, next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    stream = next(s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    stream.codec_context.thread_count = 1  # among several, FFmpeg forgets which pictures it decoded in part only
+    return container, stream
 
 
 def _read_timing(source: str | Path, num_frames: int, duration: float) -> Timing:
@@ -201,7 +205,9 @@ def _encode(source: str | Path, target: Path, timing: Timing, size: tuple[int, i
                     packet.time_base, packet.duration = timing.time_base, 0
                 made.mux(packet)
 
-        for number, picture in enumerate(container.decode(stream)):
+        for number, picture in enumerate(_decode(container, stream)):
+            if picture.is_corrupt:
+                raise VideoError(f"{source}: frame {number} is damaged; download it again or take it off the list")
             orientation = Orientation.of(picture)
             if number == 0:
                 _copy_colours(picture, codec)
@@ -218,6 +224,12 @@ def _encode(source: str | Path, target: Path, timing: Timing, size: tuple[int, i
             write(frame)
             report_progress()
         write(None)
+
+
+def _decode(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    for packet in container.demux(stream):
+        packet.is_corrupt = False  # a mere suspicion: see iwin.data.pyav
+        yield from packet.decode()
 
 
 def _copy_colours(picture: av.VideoFrame, codec: Any) -> None:
