@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from iwin.errors import IwinError
-from iwin.files import empty_folder, link, recover_folder, replace_folder, write_atomically
+from iwin.files import check_writable, empty_folder, link, recover_folder, replace_folder, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -41,3 +41,13 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_crash_between_the_renames_is_undone(tmp_path: Path) -> None:
     (tmp_path / "state.old").mkdir()
     assert recover_folder(tmp_path / "state").is_dir()
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "record.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(IwinError, match="is a folder; name a file in it"):
+        check_writable(tmp_path / "new")
+    with pytest.raises(IwinError, match=r"x\.json: cannot be written"):
+        check_writable(tmp_path / "file" / "x.json")

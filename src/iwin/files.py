@@ -35,6 +35,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Say before long work, not after it, that a file cannot be written; its folder is made.
+
+    Raises:
+        IwinError: if it cannot.
+    """
+    if path.is_dir():
+        raise IwinError(f"{path}: is a folder; name a file in it")
+    probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise IwinError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
 def empty_folder(path: Path) -> None:
     """Make a folder, without what an earlier attempt left in it."""
     shutil.rmtree(path, ignore_errors=True)
