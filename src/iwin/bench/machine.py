@@ -4,17 +4,20 @@ import ctypes
 import gc
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("iwin", "torch", "torchvision", "triton", "numpy", "transformers", "onnxruntime", "openvino", "accelerate")
+from iwin import __version__
+
+PACKAGES = ("torch", "torchvision", "triton", "numpy", "transformers", "onnxruntime", "openvino", "accelerate")
 
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, memory, GPU, system and package versions."""
+    """Processor, memory, GPU, system, package versions, and of a checkout of this program its commit."""
     import torch
 
     cpu = read_cpu()
@@ -27,7 +30,8 @@ def describe_machine() -> dict[str, Any]:
         "gpu": None,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := installed_version(name))},
+        "versions": {"iwin": __version__} | {name: found for name in PACKAGES if (found := installed_version(name))},
+        "commit": commit(Path(__file__).parents[3]),
     }
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
@@ -55,6 +59,21 @@ def installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
+        return None
+
+
+def commit(checkout: Path) -> str | None:
+    """The commit of a checkout, with "-dirty" if its src differs; None where there is no checkout, or no git."""
+    if not (checkout / ".git").exists():  # else git would tell of a repository around an environment
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(checkout), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - ours
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "src") else "")
+    except (OSError, subprocess.CalledProcessError):
         return None
 
 
