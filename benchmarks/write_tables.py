@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iwin.bench.charts import growth, save
-from iwin.bench.report import mebibytes, spread
+from iwin.bench.report import device, mebibytes, spread
 from iwin.bench.variants import baseline, find_variant
 
 ROOT = Path(__file__).parents[1]
@@ -69,12 +69,11 @@ def row(name: str, told: dict[str, Any]) -> str:
 def about(record: dict[str, Any]) -> str:
     """Command, machine, versions and date."""
     machine = record["machine"]
-    device = machine["gpu"]["name"] if machine["gpu"] else f"{machine['cpu']}, {machine['threads']} threads"
-    flags = " ".join(machine["cpu_flags"])
+    where = f"{device(machine)} ({' '.join(machine['cpu_flags'])})"
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     peaks = ", ".join(f"{name} {rate:,.0f}" for name, rate in record["matmul_gmacs_per_second"].items())
     return (
-        f"`{record['command']}`, {record['date'][:10]}, {device} ({flags}), Python {machine['python']}, {versions}. "
+        f"`{record['command']}`, {record['date'][:10]}, {where}, Python {machine['python']}, {versions}. "
         f"Matrix product, GMAC/s: {peaks}. Median (minimum to maximum) over the rounds."
     )
 

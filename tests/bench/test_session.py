@@ -1,12 +1,15 @@
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from iwin.bench.growth import measure_growth
-from iwin.bench.report import cells
-from iwin.bench.session import TOLERANCES, Entry, check, describe, measure, record
+import iwin
+from iwin.bench.growth import measure_growth, steps
+from iwin.bench.machine import commit
+from iwin.bench.report import cells, growth_table
+from iwin.bench.session import TOLERANCES, Entry, Worker, check, complaint, describe, ending, measure, record
 from iwin.bench.subjects import Job
 
 SMALL = Job(variant="fp32", model="iwin_nano", frames=4, height=32, width=32)
@@ -78,8 +81,30 @@ def test_record_tells_where_and_with_what_it_was_measured() -> None:
     assert found["command"] == "iwin bench model"
     assert torch.__version__.startswith(found["machine"]["versions"]["torch"])
     assert found["machine"]["memory_bytes"] > 2**28
+    assert found["machine"]["versions"]["iwin"] == iwin.__version__  # even where no package metadata tells it
     assert found["tolerances"] == TOLERANCES
     assert len(cells("fp32", found["variants"]["fp32"])) == 9
+
+
+def test_commit_is_that_of_the_checkout_itself(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    git("init")
+    assert commit(tmp_path) is None  # nothing is committed yet
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").touch()
+    git("add", ".")
+    git("commit", "-m", "a")
+    clean = commit(tmp_path)
+    assert clean
+    assert len(clean) == 40
+    (tmp_path / "record.json").touch()
+    assert commit(tmp_path) == clean
+    (tmp_path / "src" / "a.py").write_text("changed")
+    assert commit(tmp_path) == f"{clean}-dirty"
+    assert commit(tmp_path / "src") is None
 
 
 def test_only_the_reference_of_its_own_precision_stands_beside_a_variant() -> None:
@@ -108,6 +133,46 @@ def test_variants_are_measured_in_processes_of_their_own(train: bool) -> None:
     assert said[-1] == "round 2 of 2"
 
 
+def test_growth_is_around_the_size_that_was_asked_for() -> None:
+    small = steps(replace(SMALL, frames=16, height=112, width=112))
+    assert [job.frames for job in small["frames"]] == [4, 8, 16, 32, 64]
+    assert [job.height for job in small["pixels"]] == [56, 112, 160, 224, 320]
+    assert [job.batch for job in small["batch"]] == [1, 2, 4, 8]
+    wide = steps(replace(SMALL, frames=2, height=224, width=448, batch=4, variant="bf16"))
+    assert [job.frames for job in wide["frames"]] == [1, 2, 4, 8]  # half a frame rounds to one, like a quarter
+    assert [(job.height, job.width) for job in wide["pixels"]][:2] == [(112, 224), (224, 448)]
+    assert [job.batch for job in wide["batch"]] == [1, 2, 4, 8, 16, 32]
+
+
+def test_growth_table_has_a_row_for_every_size_and_tells_sides() -> None:
+    points = [
+        {"variant": "fp32", "pixels": 56 * 56, "size": "56", "seconds": 0.25, "peak_bytes": 2**20},
+        {"variant": "bf16", "pixels": 56 * 56, "size": "56", "seconds": 0.125, "peak_bytes": None},
+        {"variant": "fp32", "pixels": 112 * 160, "size": "112x160", "seconds": 2.0, "peak_bytes": 2**30},
+    ]
+    found = growth_table({"pixels": points, "batch": [{"variant": "fp32", "batch": 2, "seconds": 1, "peak_bytes": 0}]})
+    rows = list(zip(*(column.cells for column in found.columns), strict=True))
+    assert rows == [
+        ("side 56", "0.25 s, 1 MiB", "0.125 s"),
+        ("side 112x160", "2 s, 1,024 MiB", "not measured"),
+        ("clips at once 2", "1 s, 0 MiB", "not measured"),
+    ]
+
+
+def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
+    worker = Worker(SMALL, tmp_path)
+    worker.process.kill()
+    worker.process.wait()
+    worker.log.write_text("one\ntwo\n")
+    found = worker.ask("go")
+    worker.stop()
+    assert found["error"].startswith("its process ended with signal SIGKILL")
+    assert ending(3) == "status 3"
+    failed = Entry(SMALL, error=found["error"], log=found["log"])
+    assert complaint(failed).splitlines()[1:] == ["    one", "    two"]
+    assert describe(failed, [failed])["log"] == "one\ntwo"
+
+
 @pytest.mark.slow
 def test_a_variant_that_fails_does_not_cost_the_others() -> None:
     said: list[str] = []
@@ -119,9 +184,23 @@ def test_a_variant_that_fails_does_not_cost_the_others() -> None:
 
 
 @pytest.mark.slow
+def test_a_failure_comes_with_the_end_of_its_traceback() -> None:
+    said: list[str] = []
+    jobs = [replace(SMALL, variant="fp32"), replace(SMALL, variant="bf16", batch=-1)]
+    entries = measure(jobs, rounds=1, say=said.append)
+    assert "RuntimeError" in entries[1].log
+    assert "File" in entries[1].log
+    assert any(entries[1].log.splitlines()[-1] in line for line in said)
+
+
+@pytest.mark.slow
 def test_growth_has_a_point_for_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iwin.bench.growth.STEPS", {"frames": (2, 4), "side": (16, 32), "batch": (1,)})
-    found = measure_growth(SMALL, ["fp32"], rounds=1, say=lambda _: None)
+    monkeypatch.setattr("iwin.bench.growth.FACTORS", {"frames": (0.5, 1), "pixels": (0.5, 1), "batch": (1,)})
+    said: list[str] = []
+    found = measure_growth(SMALL, ["fp32"], rounds=1, say=said.append)
+    assert [line for line in said if line.startswith("growth")] == [
+        *("growth: 1 of 2x32", "growth: 1 of 4x32", "growth: 1 of 4x16", "growth: 1 of 4x32", "growth: 1 of 4x32")
+    ]
     assert [(axis, point[axis]) for axis, points in found.items() for point in points] == [
         ("frames", 2),
         ("frames", 4),
@@ -129,3 +208,12 @@ def test_growth_has_a_point_for_every_size(monkeypatch: pytest.MonkeyPatch) -> N
         ("pixels", 1024),
         ("batch", 1),
     ]
+
+
+@pytest.mark.slow
+def test_growth_says_what_could_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwin.bench.growth.FACTORS", {"frames": (1,), "pixels": (), "batch": ()})
+    said: list[str] = []
+    found = measure_growth(replace(SMALL, model="none"), ["fp32"], rounds=1, say=said.append)
+    assert found == {"frames": [], "pixels": [], "batch": []}
+    assert any("fp32 is not timed: there is no video model none" in line for line in said)

@@ -1,10 +1,15 @@
-"""The table on the console."""
+"""The tables on the console."""
 
+from collections.abc import Mapping
+from math import isqrt
 from typing import Any
 
 from rich.table import Table
 
 from iwin.bench.variants import baseline, find_variant
+
+AXES = {"frames": "frames", "pixels": "side", "batch": "clips at once"}
+"""What growth is measured along, by its name in records."""
 
 
 def table(record: dict[str, Any]) -> Table:
@@ -42,6 +47,43 @@ def cells(name: str, told: dict[str, Any]) -> list[str]:
         "" if share is None else f"{100 * share:.0f} %",
         "" if difference is None else f"{difference:.1e}",
     ]
+
+
+def growth_table(growth: Mapping[str, Any]) -> Table:
+    """A row for each size that was tried, a column a variant: seconds of a clip and peak memory."""
+    names = dict.fromkeys(point["variant"] for points in growth.values() for point in points)
+    result = Table(title="Growth: seconds of a clip, peak memory", title_justify="left")
+    result.add_column("")
+    for name in names:
+        result.add_column(name, justify="right")
+    for axis, points in growth.items():
+        rows: dict[str, dict[str, str]] = {}
+        for point in points:
+            told = f"{number(point['seconds'])} s"
+            if point["peak_bytes"] is not None:
+                told += f", {mebibytes(point['peak_bytes'])}"
+            rows.setdefault(f"{AXES[axis]} {step(axis, point)}", {})[point["variant"]] = told
+        for size, row in rows.items():
+            result.add_row(size, *(row.get(name, "not measured") for name in names))
+        result.add_section()
+    return result
+
+
+def step(axis: str, point: Mapping[str, Any]) -> str:
+    """What was changed at a point of growth, for people: of pixels, the sides of the frame."""
+    if axis != "pixels":
+        return str(point[axis])
+    return point.get("size") or str(isqrt(point["pixels"]))  # the first records have squares alone and no size
+
+
+def clip(job: Mapping[str, Any]) -> str:
+    """The shape of a job's clips."""
+    return f"{job['frames']} x {job['height']} x {job['width']}"
+
+
+def device(machine: Mapping[str, Any]) -> str:
+    """What a record was measured on."""
+    return machine["gpu"]["name"] if machine["gpu"] else f"{machine['cpu']}, {machine['threads']} threads"
 
 
 def spread(summary: dict[str, float] | None, *, to: str = "-") -> str:

@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -20,6 +21,9 @@ TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "bf16-cast": 5e-2, "fp16": 1e-2}
 """Largest difference from the reference in fp32 that a variant may have, by its precision: of the logits, over their
 largest one; in training of the loss, over the loss, and of all gradients as one vector, by its length."""
 
+LOG_LINES = 12
+"""How many of the last lines that a process wrote are kept if it fails: the end of a traceback."""
+
 Say = Callable[[str], None]
 
 
@@ -31,6 +35,7 @@ class Entry:
         job: what was asked.
         facts: what its process told when it was ready (`worker.prepare`).
         error: why it was not measured; empty if it was.
+        log: the last lines that its process wrote, if that failed.
         difference: its largest difference from the reference, as in `TOLERANCES`; None for models of other authors.
         rounds: seconds of each pass, round by round.
     """
@@ -38,6 +43,7 @@ class Entry:
     job: Job
     facts: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    log: str = ""
     difference: float | None = None
     rounds: list[list[float]] = field(default_factory=list)
 
@@ -62,41 +68,50 @@ class Worker:
 
     def __init__(self, job: Job, scratch: Path) -> None:
         self.output = scratch / f"{job.variant}.pt"
-        with (scratch / f"{job.variant}.log").open("w") as log:
+        self.log = scratch / f"{job.variant}.log"
+        with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "iwin.bench.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={
-                    **os.environ,
-                    "OMP_WAIT_POLICY": "PASSIVE",
-                },  # threads that wait must not spin: others are measured
+                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # who waits must not spin: others are measured
             )
         self.job = job
 
     def prepare(self) -> dict[str, Any]:
         """Make the variant ready; what `worker.prepare` tells."""
-        self.tell({"job": asdict(self.job), "output": str(self.output)})
-        return self.hear()
+        return self.ask({"job": asdict(self.job), "output": str(self.output)})
 
-    def tell(self, message: object) -> None:
-        """Send a line."""
+    def ask(self, message: object) -> dict[str, Any]:
+        """Send a line; the answer, or `{"error": …, "log": …}` if the variant failed or its process ended."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(message) + "\n")
-        self.process.stdin.flush()
-
-    def hear(self) -> dict[str, Any]:
-        """The next answer; `{"error": …}` if the process ended instead."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {"error": f"its process ended with status {self.process.wait()}"}
+        try:
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:  # it ended before it was asked
+            line = ""
+        answer = json.loads(line) if line else {"error": f"its process ended with {ending(self.process.wait())}"}
+        if "error" in answer:
+            answer["log"] = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        return answer
 
     def stop(self) -> None:
         """End the process."""
         self.process.kill()
-        self.process.communicate()
+        with suppress(BrokenPipeError):  # a line that it never read
+            self.process.communicate()
+
+
+def ending(status: int) -> str:
+    """How a process ended."""
+    if status >= 0:
+        return f"status {status}"
+    name = signal.Signals(-status).name
+    return f"signal {name}" + (", as the system sends where memory runs out" if name == "SIGKILL" else "")
 
 
 def measure(jobs: Sequence[Job], *, rounds: int, say: Say) -> list[Entry]:
@@ -116,16 +131,16 @@ def measure(jobs: Sequence[Job], *, rounds: int, say: Say) -> list[Entry]:
         for entry in started:
             say(f"getting {entry.job.variant} ready")
             entry.facts = workers[entry.job.variant].prepare()
-            entry.error = entry.facts.pop("error", "")
+            entry.error, entry.log = entry.facts.pop("error", ""), entry.facts.pop("log", "")
         check(entries, scratch)
-        for entry in entries:
+        for entry in started:
             if entry.error:
-                say(f"{entry.job.variant} is not timed: {entry.error}")
+                say(complaint(entry))
         for index in range(rounds):
             say(f"round {index + 1} of {rounds}")
             for entry in entries:
                 if not entry.error:
-                    time_round(entry, workers[entry.job.variant])
+                    time_round(entry, workers[entry.job.variant], say)
     return entries
 
 
@@ -137,14 +152,19 @@ def with_reference(entries: Sequence[Entry]) -> list[Entry]:
     return [Entry(replace(compared[0].job, variant="reference-fp32")), *entries]
 
 
-def time_round(entry: Entry, worker: Worker) -> None:
+def time_round(entry: Entry, worker: Worker, say: Say) -> None:
     """One round of one variant."""
-    worker.tell("go")
-    answer = worker.hear()
+    answer = worker.ask("go")
     if "error" in answer:
-        entry.error = answer["error"]
+        entry.error, entry.log = answer["error"], answer["log"]
+        say(complaint(entry))
     else:
         entry.rounds.append(answer["seconds"])
+
+
+def complaint(entry: Entry) -> str:
+    """Why an entry is not measured, with the last lines that its process wrote."""
+    return "\n    ".join([f"{entry.job.variant} is not timed: {entry.error}", *entry.log.splitlines()])
 
 
 def check(entries: Sequence[Entry], scratch: Path) -> None:
@@ -194,7 +214,7 @@ def describe(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
     """What is told of an entry: see docs/performance.md for the fields."""
     told: dict[str, Any] = {"job": asdict(entry.job), **entry.facts, "difference": entry.difference}
     if entry.error or not entry.rounds:
-        return {**told, "error": entry.error}
+        return {**told, "error": entry.error, "log": entry.log}
     by_name = {other.job.variant: other for other in entries if other.rounds}
     told |= {"rounds_seconds": entry.rounds, "clips_per_second": summary(entry.speeds)}
     for name in dict.fromkeys((baseline(entry.variant), "reference-fp32")):

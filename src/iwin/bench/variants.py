@@ -47,8 +47,9 @@ class Variant:
 
     @property
     def missing(self) -> str:
-        """The packages that it needs and that are not installed."""
-        return ", ".join(package for package in self.needs if find_spec(package) is None)
+        """The packages that it needs and that are not installed, and how to install them."""
+        packages = [package for package in self.needs if find_spec(package) is None]
+        return f"{', '.join(packages)}: pip install 'iwin[bench]'" if packages else ""
 
 
 PEERS = {
@@ -107,6 +108,9 @@ DEFAULT = {
     ),
 }
 """What is measured where no variants are named; for training, those of them that train."""
+
+GROWTH = ("reference-fp32", "fp32", "bf16")
+"""The same where growth is asked for, which takes a process a variant for each of many sizes."""
 
 
 def find_variant(name: str) -> Variant:

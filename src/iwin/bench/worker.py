@@ -22,6 +22,7 @@ from torch import Tensor
 from iwin.bench.machine import forget_peak, resident_bytes
 from iwin.bench.subjects import Job, Subject, build_subject
 from iwin.bench.variants import Variant, find_variant
+from iwin.errors import IwinError
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def main() -> int:
         answer(answers, prepare(variant, job, subject, Path(request["output"])))
         for _ in sys.stdin:
             answer(answers, {"seconds": time_round(job, subject)})
-    except torch.OutOfMemoryError as error:
+    except (IwinError, torch.OutOfMemoryError) as error:
         answer(answers, {"error": str(error).splitlines()[0]})
     except Exception as error:  # one variant that fails must not cost the others
         traceback.print_exc()
