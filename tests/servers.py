@@ -1,6 +1,7 @@
 """Real servers on loopback for tests: files over HTTP, and storage that speaks S3's protocol."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -53,6 +54,14 @@ def file_server(folder: Path) -> Iterator[FileServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[str]:
+    """The address of a video whose server takes the question and never answers: reading it hangs."""
+    pytest.importorskip("aiohttp", reason="needs the extra http")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/hangs.mp4"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a trained model sees in a video."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,10 @@ import torch
 
 from iwin.build import Trained, build_normalize, build_reader, load_trained, view_average
 from iwin.data.annotations import Sample
-from iwin.data.datasets import Key, collate
+from iwin.data.bad_videos import BadVideo
+from iwin.data.batches import ShardBatches
+from iwin.data.datasets import Batch, Key, VideoDataset, collate
+from iwin.data.loader import BatchLoader
 from iwin.errors import ConfigError
 
 
@@ -63,18 +67,46 @@ class Predictor:
         numbers = range(len(names), self.model.num_classes)  # a model may have more classes than its data had names for
         self.classes = (*names, *map(str, numbers))
         self._average = view_average(trained.config)
+        self._time_limit = trained.config.data.bad_videos.time_limit
         self._max_views = trained.config.test.max_testing_views
         self._reader = build_reader(split)
         self._normalize = partial(build_normalize(split.normalize), dtype=dtype)
 
-    @torch.inference_mode()
     def predict(self, path: str | Path, *, topk: int = 5) -> Prediction:
-        """Classify a video file.
+        """Classify a video file or an address.
+
+        It is read in this process, where nothing can be done about a decoder that hangs or crashes; see `predict_each`.
 
         Raises:
             VideoError: if the file cannot be decoded.
         """
-        batch = collate([self._reader.read(Key(epoch=0, video=0), Sample(str(path), (0,)))])
+        sample = Sample(str(path), (0,))
+        return self._classify(sample, collate([self._reader.read(Key(epoch=0, video=0), sample)]), topk)
+
+    def predict_each(self, paths: Sequence[str | Path], *, topk: int = 5) -> Iterator[Prediction | BadVideo]:
+        """Classify video files or addresses, in their order; those that cannot be read are given with the reason.
+
+        A process reads the next ones while the model works on one. If it dies, or nothing comes of it for the time that
+        the config grants (`data.bad_videos.time_limit`), another goes on with the next video. As whatever starts
+        processes, a script must call this below ``if __name__ == "__main__":``.
+        """
+        samples = [Sample(str(path), (0,)) for path in paths]
+        loader = BatchLoader(
+            VideoDataset(samples, self._reader),
+            ShardBatches(len(samples), batch_size=1),
+            num_workers=1,
+            time_limit=self._time_limit,
+            pin_memory=self.device.type == "cuda",
+        )
+        for sample, batch in zip(samples, loader, strict=True):
+            if len(batch):
+                yield self._classify(sample, batch, topk)
+            else:
+                yield BadVideo(sample.path, loader.bad.reason(sample.path))
+
+    @torch.inference_mode()
+    def _classify(self, sample: Sample, batch: Batch, topk: int) -> Prediction:
+        """The classes of a batch of one video."""
         views = batch.views_on(self.device)
         scores = self.model.forward_views(
             views,
@@ -85,7 +117,7 @@ class Predictor:
         best = scores.topk(min(topk, len(scores)))
         labels = tuple(best.indices.tolist())
         return Prediction(
-            path=str(path),
+            path=sample.path,
             classes=tuple(self.classes[label] for label in labels),
             labels=labels,
             scores=tuple(best.values.tolist()),

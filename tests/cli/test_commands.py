@@ -15,7 +15,9 @@ from iwin.cli import main
 from iwin.cli.train import data_options, resume_folder
 from iwin.engine.scores import read_scores
 from iwin.errors import CheckpointError
+from iwin.predict import Predictor
 from tests.commands import SMALL, iwin
+from tests.servers import silent_server
 
 # ------------------------------------------------------------------------------------------- the way through
 
@@ -106,6 +108,25 @@ def test_prediction_needs_nothing_but_the_checkpoint(trained: Path) -> None:
         assert set(prediction["classes"]) == {"class 0", "class 1", "class 2"}
         assert sum(prediction["scores"]) == pytest.approx(1, abs=1e-4)
         assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
+
+
+def test_prediction_goes_on_after_a_video_that_hangs(trained: Path) -> None:
+    good = str(trained / "clips" / "val" / "class 0" / "0.mp4")
+    options = ["--config", trained / "run" / "config.py", "--cfg-options", "data.bad_videos.time_limit=1"]
+    with silent_server() as hangs:
+        videos = [hangs, good, hangs, good]
+        result = iwin("predict", *videos, "--checkpoint", "run/best.safetensors", "--json", *options, cwd=trained)
+    assert result.status == 1
+    assert result.err == f"iwin: {hangs}: nothing came for 1 seconds, so the process at it was killed\n" * 2
+    first, second = map(json.loads, result.out.splitlines())
+    assert first == second == first | {"path": good}
+
+
+def test_reading_in_a_process_changes_no_score(trained: Path) -> None:
+    predictor = Predictor(trained / "run" / "best.safetensors", device="cpu")
+    videos = sorted((trained / "clips" / "val").glob("class */[01].mp4"))
+    assert list(predictor.predict_each(videos, topk=3)) == [predictor.predict(video, topk=3) for video in videos]
+    assert list(predictor.predict_each([])) == []
 
 
 def test_prediction_prints_a_table(trained: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from iwin.cli.common import add_config_options
+from iwin.errors import ConfigError
 
 if TYPE_CHECKING:
     from iwin.predict import Prediction
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verb."""
     parser = verbs.add_parser("predict", help="classify video files", description="Classify video files.")
-    parser.add_argument("videos", metavar="VIDEO", nargs="+", help="video files")
+    parser.add_argument("videos", metavar="VIDEO", nargs="+", help="video files or addresses")
     parser.add_argument(
         "--checkpoint", required=True, metavar="SOURCE", help="weights of a trained recogniser: a file, URL or Hub id"
     )
@@ -35,6 +36,15 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(args: argparse.Namespace) -> int:
     """Classify every video; those that cannot be read are named, and make the exit status 1."""
+    if args.cfg_options and args.config is None:
+        raise ConfigError("--cfg-options changes the config that --config names: give that too")
+    if args.topk < 1:
+        raise ConfigError("--topk takes a number of classes from 1 up")
+
+    from iwin.data.workers import start_fork_server
+
+    start_fork_server()  # it imports what it needs while this process does
+
     import json
     from dataclasses import asdict
 
@@ -43,27 +53,21 @@ def run(args: argparse.Namespace) -> int:
 
     from iwin.build import load_trained
     from iwin.config import load_run_config
-    from iwin.errors import ConfigError, VideoError
+    from iwin.data.bad_videos import BadVideo
     from iwin.predict import Predictor
 
-    if args.cfg_options and args.config is None:
-        raise ConfigError("--cfg-options changes the config that --config names: give that too")
-    if args.topk < 1:
-        raise ConfigError("--topk takes a number of classes from 1 up")
     config = load_run_config(args.config, args.cfg_options)[0] if args.config else None
     dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.precision]
     predictor = Predictor(load_trained(args.checkpoint, config=config), device=args.device, dtype=dtype)
     console = Console()
     status = 0
-    for path in args.videos:
-        try:
-            prediction = predictor.predict(path, topk=args.topk)
-        except VideoError as error:
-            print(f"iwin: {error}", file=sys.stderr)
+    for prediction in predictor.predict_each(args.videos, topk=args.topk):
+        if isinstance(prediction, BadVideo):
+            print(f"iwin: {prediction.reason}", file=sys.stderr)
             status = 1
             continue
         if args.json:
-            print(json.dumps(asdict(prediction), ensure_ascii=False))
+            print(json.dumps(asdict(prediction), ensure_ascii=False), flush=True)
         else:
             print(f"{prediction.path}  (mean of {prediction.views} views)")
             console.print(table(prediction))

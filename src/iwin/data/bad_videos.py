@@ -58,6 +58,10 @@ class BadVideos:
             self._reasons[video.path] = video.reason
             self._untold.append(video)
 
+    def reason(self, path: str) -> str:
+        """Why one of them could not be read."""
+        return self._reasons[path]
+
     def learn(self, videos: Iterable[BadVideo]) -> list[BadVideo]:
         """Remember videos of which other processes or an earlier run told; those that were news."""
         news = [video for video in videos if video.path not in self]

@@ -25,7 +25,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from types import TracebackType
@@ -97,9 +97,8 @@ class Workers(Generic[Task, Result]):
     def __init__(self, work: Callable[[Task], Result], *, count: int, time_limit: float, tries: int = 2) -> None:
         self._work, self._time_limit, self._tries = work, time_limit, tries
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["iwin.data.datasets"])
         _allow_open_files()
-        _start_fork_server()
+        start_fork_server()
         self._workers: list[_Worker[Task]] = [_Worker(self._context, work) for _ in range(count)]
 
     def submit(self, number: int, task: Task) -> None:
@@ -236,12 +235,14 @@ def _allow_open_files() -> None:
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-def _start_fork_server() -> None:
-    """Start it deaf to Ctrl-C and SIGTERM.
+def start_fork_server() -> None:
+    """Start what `Workers` come from; done early, its imports go on beside other work.
 
-    A terminal and torchrun send them to whole process groups. They ask the training process to finish its step and save
-    its state, for which it still needs batches.
+    It is deaf to Ctrl-C and SIGTERM. A terminal and torchrun send them to whole process groups. They ask the training
+    process to finish its step and save its state, for which it still needs batches.
     """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["iwin.data.datasets"])
+    resource_tracker.ensure_running()  # started by the fork server otherwise, and then it lifts what is blocked here
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         forkserver.ensure_running()
@@ -264,6 +265,9 @@ def report_progress() -> None:
 def _serve(orders: Connection, results: socket.socket, work: Callable[[Any], Any]) -> None:
     """Work until the parent has no more tasks or is no more."""
     os.setpgid(0, 0)  # signals for the parent's group are not meant for it
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)  # forgets one that came before that
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # there is a process a core already
