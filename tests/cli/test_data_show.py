@@ -4,13 +4,14 @@ import pytest
 from PIL import Image
 
 from tests.commands import iwin
+from tests.servers import silent_server
 
 
 @pytest.mark.parametrize(
     ("options", "wrote", "clip"),
     [
         (["--num", "3"], "sheet.png: 3 clips", "16x56x56"),
-        (["--split", "test", "--out", "test.gif", "--num", "7"], "test.gif: 7 clips", "16x56x56"),
+        (["--split", "test", "--out", "test.gif", "--num", "5"], "test.gif: 5 clips", "16x56x56"),
         (["--split", "val"], "sheet.png: 6 clips", "16x56x56"),
     ],
 )
@@ -25,6 +26,33 @@ def test_a_config_is_shown(trained: Path, tmp_path: Path, options: list[str], wr
         assert getattr(sheet, "n_frames", 1) == (16 if wrote.startswith("test.gif") else 1)
 
 
+@pytest.mark.parametrize(("num", "places"), [(4, 4), (14, 6)])
+def test_clips_are_of_as_many_videos_and_different_views(trained: Path, num: int, places: int) -> None:
+    from iwin.cli.data.show import seen_clips
+    from iwin.config import load_run_config
+
+    options = [f"data.test.data_prefix={trained}/clips/val", "data.workers_per_gpu=0"]
+    config, _ = load_run_config("iwin_nano_demo", options)
+    sources = [seen.source.split(", view ") for seen in seen_clips(config, "test", epoch=0, num=num)]
+    videos = list(dict.fromkeys(name for name, _ in sources))
+    assert len(videos) == places
+    if num == 4:
+        assert [view for _, view in sources] == [f"{k} of 6" for k in (1, 2, 3, 4)]
+    else:  # of seven videos one is broken
+        assert len(sources) == len({tuple(source) for source in sources}) == 12
+
+
+def test_a_video_that_hangs_is_left_out(trained: Path, tmp_path: Path) -> None:
+    good = trained / "clips" / "val" / "class 0"
+    with silent_server() as hangs:
+        (tmp_path / "val.txt").write_text(f"{good}/0.mp4 0\n{hangs} 1\n{good}/1.mp4 2\n")
+        limits = ["--cfg-options", "data.bad_videos.time_limit=1"]
+        result = iwin("data", "show", "val.txt", "--split", "val", *limits, cwd=tmp_path)
+    assert result.status == 0, result.err
+    assert result.out == "wrote sheet.png: 2 clips of 32x224x224\n"
+    assert f"bad video: {hangs}: nothing came for 1 seconds" in result.err
+
+
 def test_mixed_clips_are_shown_with_their_shares(trained: Path) -> None:
     from iwin.cli.data.show import seen_clips
     from iwin.config import load_run_config
@@ -32,9 +60,9 @@ def test_mixed_clips_are_shown_with_their_shares(trained: Path) -> None:
     blending = ["model.train_cfg.blending.type=MixupBlending", "model.train_cfg.blending.num_classes=3"]
     options = [f"data.train.data_prefix={trained}/clips/train", "data.workers_per_gpu=0", *blending]
     config, _ = load_run_config("iwin_nano_demo", [*options, "model.train_cfg.blending.alpha=5.0"])
-    titles = {seen.title for seen in seen_clips(config, "train", epoch=0)}
+    titles = {seen.title for seen in seen_clips(config, "train", epoch=0, num=9)}
     assert any(title.count("class ") == 2 and title.startswith("0.") for title in titles)
-    again = {seen.title for seen in seen_clips(config, "train", epoch=1)}
+    again = {seen.title for seen in seen_clips(config, "train", epoch=1, num=9)}
     assert titles != again
 
 

@@ -1,14 +1,14 @@
 """`iwin data show`: a contact sheet of what the model sees."""
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iwin.cli.common import LIST_SUFFIXES, add_config_options, output_file, split_options
-from iwin.data.sources import is_url
+from iwin.data.sources import is_url, path_in
 from iwin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 USUAL_CONFIG = "iwin_tiny_patch244_window77_kinetics400_1k"
 """Whose pipeline a list or a folder goes through."""
 
-NO_WORKERS = "data.workers_per_gpu=0"
-"""A few clips are read faster than processes start."""
+ONE_WORKER = "data.workers_per_gpu=1"
+"""Enough for a few clips; a decoder that hangs or crashes costs its video alone."""
 
 
 def add_parser(steps: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,7 +42,13 @@ def add_parser(steps: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--out", metavar="FILE", default="sheet.png", help="a .png, or a moving .gif (default sheet.png)"
     )
-    parser.add_argument("--num", type=int, default=8, metavar="N", help="clips to show (default 8)")
+    parser.add_argument(
+        "--num",
+        type=int,
+        default=8,
+        metavar="N",
+        help="clips to show, of as many videos; of each another view (default 8)",
+    )
     parser.add_argument("--epoch", type=int, default=1, metavar="E", help="epoch of training, from 1 (default 1)")
     add_config_options(parser)
     parser.set_defaults(run=run)
@@ -54,13 +60,17 @@ def run(args: argparse.Namespace) -> int:
     if args.num < 1 or args.epoch < 1:
         raise ConfigError(f"--{'num' if args.num < 1 else 'epoch'} takes a number from 1")
 
+    from iwin.data.workers import start_fork_server
+
+    start_fork_server()  # it imports what it needs while this process does
+
     from iwin.config import load_run_config
     from iwin.viz.sheet import draw_moving, draw_sheet
 
     is_data = is_url(args.source) or Path(args.source).is_dir() or Path(args.source).suffix in LIST_SUFFIXES
     data = split_options(args.split, args.source) if is_data else []
-    config, _ = load_run_config(USUAL_CONFIG if is_data else args.source, [NO_WORKERS, *data, *args.cfg_options])
-    clips = list(islice(seen_clips(config, args.split, epoch=args.epoch - 1), args.num))
+    config, _ = load_run_config(USUAL_CONFIG if is_data else args.source, [ONE_WORKER, *data, *args.cfg_options])
+    clips = seen_clips(config, args.split, epoch=args.epoch - 1, num=args.num)
     if not clips:
         raise ConfigError(f"{args.source}: no video of data.{args.split} can be read")
     (draw_moving if out.suffix == ".gif" else draw_sheet)(clips, out)
@@ -68,8 +78,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def seen_clips(config: "RunConfig", split: str, *, epoch: int) -> "Iterator[Seen]":
-    """The clips of a split as the model gets them, in its order; bad videos are named on standard error."""
+def seen_clips(config: "RunConfig", split: str, *, epoch: int, num: int) -> "list[Seen]":
+    """Clips of a split as the model gets them, in its order; bad videos are named on standard error.
+
+    They are of as many videos as there are. Where a video has several views, the first video shows its first view, the
+    next its second, and so on; where there are fewer videos than clips, each shows several.
+
+    Args:
+        config: the run.
+        split: "train", "val" or "test".
+        epoch: epoch of training, from 0.
+        num: clips at most.
+
+    Raises:
+        ConfigError: if the config has no such split.
+        DataError: if its videos cannot be listed.
+    """
     from iwin.build import build_accelerator, build_annotations, build_evaluation, training_loader
 
     settings = {"train": config.data.train, "val": config.data.val, "test": config.data.test}[split]
@@ -85,10 +109,18 @@ def seen_clips(config: "RunConfig", split: str, *, epoch: int) -> "Iterator[Seen
         loader = build_evaluation(
             config, settings, annotations, accelerator, name=split, num_classes=num_classes
         ).loader
-    yield from _clips(loader, config, annotations, training=split == "train", num_classes=num_classes, epoch=epoch)
+    videos = _videos(loader, config, annotations, training=split == "train", num_classes=num_classes, epoch=epoch)
+    views = math.ceil(num / len(annotations.samples))
+    shown: list[Seen] = []
+    for number, video in enumerate(videos):
+        chosen = {(number + turn) % len(video) for turn in range(views)}
+        shown += [video[view] for view in sorted(chosen)]
+        if len(shown) >= num:
+            break
+    return shown[:num]
 
 
-def _clips(
+def _videos(
     loader: "BatchLoader",
     config: "RunConfig",
     annotations: "Annotations",
@@ -96,7 +128,8 @@ def _clips(
     training: bool,
     num_classes: int,
     epoch: int,
-) -> "Iterator[Seen]":
+) -> "Iterator[list[Seen]]":
+    """The views of each video."""
     import torch
 
     from iwin.build import build_blend
@@ -104,8 +137,8 @@ def _clips(
 
     blend = build_blend(config, num_classes=num_classes, rank=0) if training else None
     for index, batch in enumerate(loader):
-        for video in loader.bad.take_new():
-            print(f"bad video: {video.reason}", file=sys.stderr)
+        for bad in loader.bad.take_new():
+            print(f"bad video: {bad.reason}", file=sys.stderr)
         views = batch.views.shape[1]
         targets = batch.targets.repeat_interleave(views, dim=0)
         clips = batch.views_on(torch.device("cpu")).flatten(0, 1)
@@ -113,11 +146,17 @@ def _clips(
             # Mixing and normalising are linear, up to the rounding to grey levels.
             mixed, targets = blend(clips.float().movedim(-1, 1), targets, epoch, index)
             clips = mixed.movedim(1, -1).round().byte()
-        for number, (clip, target) in enumerate(zip(clips, targets, strict=True)):
-            place, view = divmod(number, views)
-            path = Path(annotations.samples[int(batch.indices[place])].path)
-            view_name = f", view {view + 1} of {views}" if views > 1 else ""
-            yield Seen(clip, _title(target, annotations.classes), f"{path.parent.name}/{path.name}{view_name}")
+        for place, video in enumerate(batch.indices.tolist()):
+            path = path_in(annotations.samples[video].path)
+            of_video = slice(place * views, (place + 1) * views)
+            yield [
+                Seen(
+                    clip.clone(),  # the others of the batch need not stay in memory
+                    _title(target, annotations.classes),
+                    f"{path.parent.name}/{path.name}" + (f", view {view} of {views}" if views > 1 else ""),
+                )
+                for view, (clip, target) in enumerate(zip(clips[of_video], targets[of_video], strict=True), 1)
+            ]
 
 
 def _title(target: "Tensor", classes: Sequence[str] | None) -> str:
