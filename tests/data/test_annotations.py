@@ -7,6 +7,8 @@ from iwin.data.annotations import (
     FrameFolder,
     FrameList,
     Sample,
+    label_samples,
+    labels_in,
     read_class_folders,
     read_list,
     split_folder,
@@ -132,6 +134,47 @@ def test_a_class_without_videos_is_refused_in_training_only(tmp_path: Path) -> N
     with pytest.raises(DataError, match="b: the class folder holds no video"):
         read_class_folders(tmp_path)
     assert len(read_class_folders(tmp_path, classes=["a", "b"]).samples) == 1
+
+
+def test_what_training_refuses_can_be_read_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("running\njumping\n")
+    (tmp_path / "list.txt").write_text("gone.mp4 0\na.mp4 -1\nb.mp4\nc.mp4 7\n")
+    annotations = read_list(tmp_path / "list.txt", root="clips", strict=False)
+    assert [(sample.path, sample.labels) for sample in annotations.samples] == [
+        ("clips/gone.mp4", (0,)),
+        ("clips/a.mp4", ()),
+        ("clips/b.mp4", ()),
+        ("clips/c.mp4", (7,)),
+    ]
+    assert annotations.num_classes == 2
+    (tmp_path / "list.txt").write_text("a.mp4 run\nb.mp4 -1\n")
+    with pytest.raises(DataError, match=r"list\.txt:1: expected `path label`.*`iwin data list` makes such lists"):
+        read_list(tmp_path / "list.txt", strict=False)
+    touch(tmp_path, "clips/a/1.mp4", "clips/c/1.mp4", "clips/b/notes.txt")
+    folders = read_class_folders(tmp_path / "clips", strict=False)
+    assert (folders.classes, [sample.labels for sample in folders.samples]) == (("a", "b", "c"), [(0,), (2,)])
+    folders = read_class_folders(tmp_path / "clips", classes=["a", "b"], strict=False)
+    assert (folders.classes, [sample.labels for sample in folders.samples]) == (("a", "b"), [(0,), (2,)])
+
+
+@pytest.mark.parametrize("letter", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_only_line_ends_end_a_line(letter: str, tmp_path: Path) -> None:
+    touch(tmp_path, f"a{letter}b.mp4", "c.mp4")
+    (tmp_path / "list.txt").write_bytes(f"a{letter}b.mp4 0\r\nc.mp4 1\r\n".encode())
+    (tmp_path / "classes.txt").write_bytes(f"x{letter}y\r\nz\r\n".encode())
+    annotations = read_list(tmp_path / "list.txt", root=tmp_path)
+    assert [Path(sample.path).name for sample in annotations.samples] == [f"a{letter}b.mp4", "c.mp4"]
+    assert annotations.classes == (f"x{letter}y", "z")
+
+
+def test_a_negative_label_is_none() -> None:
+    assert [labels_in("-1"), labels_in([-1, 3]), labels_in("-x")] == [[], [3], ["-x"]]
+    with pytest.raises(DataError, match=r"t\.csv: a\.mp4 has no label"):
+        label_samples([("a.mp4", labels_in("-1"), None)], source="t.csv", classes=None, multi_label=False)
+    entries = [("a.mp4", [], None), ("b.mp4", ["odd"], None), ("c.mp4", ["x"], None)]
+    found = label_samples(entries, source="t.csv", classes=["x"], multi_label=False, strict=False)
+    assert [sample.labels for sample in found.samples] == [(), (1,), (0,)]
+    assert found.classes == ("x",)
 
 
 # Several labels, frame folders, splits by other names.

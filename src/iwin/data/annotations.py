@@ -65,7 +65,8 @@ class Sample:
 
     Attributes:
         path: where it is: a file, an address, a folder of frames, or within a shard TAR/MEMBER.
-        labels: its classes, counted from 0; one, except in lists of several labels a video.
+        labels: its classes, counted from 0; one, except in lists of several labels a video, and none where a source
+            without a label was read all the same.
         stored: how it is kept, where it is not a file of its own.
     """
 
@@ -77,6 +78,14 @@ class Sample:
     def label(self) -> int:
         """Its first class."""
         return self.labels[0]
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others: its path, and of a folder of frames the pictures that belong to it."""
+        if not isinstance(self.stored, FrameFolder):
+            return self.path
+        first, count = self.stored.first, self.stored.num_frames
+        return f"{self.path} ({count} frames from {self.stored.template.format(first)} on)"
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Annotations:
     @property
     def num_classes(self) -> int:
         """Number of classes: of the names, or else the largest label plus one."""
-        return len(self.classes) if self.classes else 1 + max(max(sample.labels) for sample in self.samples)
+        return len(self.classes) if self.classes else 1 + max(max(sample.labels, default=0) for sample in self.samples)
 
     def check_labels(self, num_classes: int) -> None:
         """Refuse labels that a model of `num_classes` classes does not have.
@@ -134,8 +143,17 @@ class FrameList(NamedTuple):
         return FrameFolder(numbers[-1], self.start + (numbers[0] if self.with_offset else 0), self.template)
 
 
+TRIED = 20
+"""Videos at the start of a list of which one has to exist."""
+
+
 def read_list(
-    path: str | Path, *, root: str | Path = "", multi_label: bool = False, frames: FrameList | None = None
+    path: str | Path,
+    *,
+    root: str | Path = "",
+    multi_label: bool = False,
+    frames: FrameList | None = None,
+    strict: bool = True,
 ) -> Annotations:
     """Read a list file: a `path label` line for each video, separated by white space or a comma.
 
@@ -147,13 +165,16 @@ def read_list(
         root: what its paths are relative to.
         multi_label: whether a line can end in several labels.
         frames: for lists of frame folders, whose lines are `path frames label`.
+        strict: whether lines without a label, labels without a class and first files that do not exist are refused;
+            otherwise such lines become samples too, without a label where they have none.
 
     Raises:
-        DataError: if the list cannot be read, a line is not of that form, or none of the first files exist.
+        DataError: if the list cannot be read, a line (or where that is allowed, every line) is not of that form, or
+            none of the first files exist.
     """
     source, root = _text(path), _text(root)
     try:
-        lines = read_bytes(source).decode("utf-8-sig").splitlines()
+        lines = text_lines(read_bytes(source).decode("utf-8-sig"))
     except FileNotFoundError:
         raise DataError(
             f"{source}: the annotation list cannot be read (No such file or directory); set ann_file"
@@ -161,16 +182,23 @@ def read_list(
     except UnicodeDecodeError:
         raise DataError(f"{source}: is not a text file in UTF-8; an annotation list holds `path label` lines") from None
     parse = _line_parser(multi_label=multi_label, frames=frames)
-    samples = [
-        parse(line.strip(), root, f"{source}:{number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.startswith("#")
-    ]
-    if not samples:
+    wanted = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    if not wanted:
         raise DataError(f"{source}: the annotation list names no video; it needs a `path label` line for each")
-    _check_root(samples, source, root)
+    samples = [parse(line.strip(" \t"), root) for _, line in wanted]
+    lacking = [place for place, sample in enumerate(samples) if not sample.labels]
+    if lacking and (strict or len(lacking) == len(samples)):
+        number, line = wanted[lacking[0]]
+        form = _form(multi_label=multi_label, frames=frames)
+        raise DataError(
+            f"{source}:{number}: expected `{form}` with a whole number as label, found {line.strip()!r}; "
+            "`iwin data list` makes such lists of other forms"
+        )
     names = beside(source, "classes.txt")
     annotations = Annotations(tuple(samples), _read_class_names(names), path)
+    if not strict:
+        return annotations
+    _check_root(samples, source, root)
     if annotations.classes:
         highest = max(max(sample.labels) for sample in samples)
         if highest >= len(annotations.classes):
@@ -185,28 +213,38 @@ def _text(path: str | Path) -> str:
     return str(path) if path else ""
 
 
-def _line_parser(*, multi_label: bool, frames: FrameList | None) -> Callable[[str, str, str], Sample]:
-    """What makes a sample of a line, the root and the line's place."""
+def text_lines(text: str) -> list[str]:
+    """The lines of a text. `str.splitlines` would also split at characters that file names may hold."""
+    return re.split(r"\r\n|\n|\r", text)
+
+
+def _form(*, multi_label: bool, frames: FrameList | None) -> str:
+    before = 0 if frames is None else 1 + frames.with_offset
+    return ("path label", "path frames label", "path offset frames label")[before] + (" …" if multi_label else "")
+
+
+def _line_parser(*, multi_label: bool, frames: FrameList | None) -> Callable[[str, str], Sample]:
+    """What makes a sample of a line and the root; it has no label where the line is of another form."""
     before = 0 if frames is None else 1 + frames.with_offset
     repeats = f"{{{before + 1}{',' if multi_label else ''}}}"
-    pattern = re.compile(rf"(?P<path>.+?)(?P<numbers>((\s*,\s*|\s+)\d+){repeats})")
-    form = ("path label", "path frames label", "path offset frames label")[before] + (" …" if multi_label else "")
+    pattern = re.compile(rf"(?P<path>.+?)(?P<numbers>((\s*,\s*|\s+)-?\d+){repeats})")
 
-    def parse(line: str, root: str, where: str) -> Sample:
+    def parse(line: str, root: str) -> Sample:
         match = pattern.fullmatch(line)
         if match is None:
-            raise DataError(f"{where}: expected `{form}` with a whole number as label, found {line!r}")
-        numbers = [int(number) for number in re.findall(r"\d+", match["numbers"])]
-        labels = tuple(dict.fromkeys(numbers[before:]))
+            return Sample(join(root, line), ())
+        numbers = [int(number) for number in re.findall(r"-?\d+", match["numbers"])]
+        # Lists write -1 for a label that is not known.
+        labels = () if min(numbers) < 0 else tuple(dict.fromkeys(numbers[before:]))
         stored = None if frames is None else frames.stored(numbers[:before])
         return Sample(join(root, match["path"]), labels, stored)
 
     return parse
 
 
-def _check_root(samples: Sequence[Sample], source: str, root: str, tried: int = 20) -> None:
+def _check_root(samples: Sequence[Sample], source: str, root: str) -> None:
     # Every address costs a request, and those of one list mostly share a server.
-    first = samples[: 3 if is_url(samples[0].path) else tried]
+    first = samples[: 3 if is_url(samples[0].path) else TRIED]
     if not any(exists(sample.path) for sample in first):
         kind = "folders" if samples[0].stored else "videos"
         raise DataError(
@@ -217,7 +255,8 @@ def _check_root(samples: Sequence[Sample], source: str, root: str, tried: int = 
 
 def _read_class_names(path: str) -> tuple[str, ...] | None:
     try:
-        return tuple(read_bytes(path).decode("utf-8-sig").rstrip().splitlines())
+        text = read_bytes(path).decode("utf-8-sig").rstrip()
+        return tuple(text_lines(text)) if text else ()
     except FileNotFoundError:
         return None
     except (DataError, UnicodeDecodeError):
@@ -237,13 +276,15 @@ def split_folder(root: str | Path) -> str:
     return root
 
 
-def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None) -> Annotations:
+def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None, strict: bool = True) -> Annotations:
     """Read a folder of class folders: root/<class>/…/<video>; labels follow the sorted class names.
 
     Args:
         root: the folder, or an address that can be listed.
         classes: class names by label when they are known already (a validation split takes the training split's);
             None takes the names of the folders.
+        strict: whether folders that are none of the known classes, and empty ones, are refused; otherwise the first get
+            the labels after those of the classes.
 
     Raises:
         DataError: if there is no such folder or no video in it, or a folder is none of the known classes.
@@ -253,10 +294,11 @@ def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None
     names = tuple(videos if classes is None else classes)
     labels = {name: label for label, name in enumerate(names)}
     unknown = [name for name in videos if name not in labels]
-    if unknown:
+    if unknown and strict:
         raise DataError(f"{source}: the class folder {unknown[0]!r} is not among the {len(names)} classes of the model")
     empty = [name for name, paths in videos.items() if not paths]
-    if classes is None and empty and len(empty) < len(videos):
+    labels |= {name: len(names) + place for place, name in enumerate(unknown)}
+    if strict and classes is None and empty and len(empty) < len(videos):
         raise DataError(f"{join(source, empty[0])}: the class folder holds no video; take it away or fill it")
     samples = [Sample(path, (labels[name],)) for name, paths in videos.items() for path in paths]
     if not samples:
@@ -287,9 +329,15 @@ def is_video(name: str) -> bool:
 
 
 def labels_in(value: object) -> list[str | int]:
-    """A cell's labels: whole numbers as such, anything else as a class name."""
+    """A cell's labels: whole numbers as such, anything else as a class name; negative numbers are no label."""
     cells: Iterable[object] = value if isinstance(value, list) else [] if value in (None, "") else [value]
-    return [int(text) if (text := str(cell)).isdecimal() else text for cell in cells]
+    words = [str(cell) for cell in cells]
+    return [int(word) if word.isdecimal() else word for word in words if not is_negative(word)]
+
+
+def is_negative(word: str) -> bool:
+    """Whether a label is a negative number, by which data sets say that it is not known."""
+    return word.startswith("-") and word[1:].isdecimal()
 
 
 def label_samples(
@@ -298,6 +346,7 @@ def label_samples(
     source: str,
     classes: Sequence[str] | None,
     multi_label: bool,
+    strict: bool = True,
 ) -> Annotations:
     """Samples of labels that may be numbers or class names; unless they are known, the classes are the sorted names.
 
@@ -306,6 +355,8 @@ def label_samples(
         source: what they come from, for messages.
         classes: class names by label when they are known already.
         multi_label: whether a sample can have several labels.
+        strict: whether names that are none of the known classes, and samples without a label, are refused; otherwise
+            the first get the labels after those of the classes.
 
     Raises:
         DataError: if a name is none of the known classes, or a sample has no label, or several without `multi_label`.
@@ -313,12 +364,15 @@ def label_samples(
     worded = {label for _, found, _ in entries for label in found if isinstance(label, str)}
     known = tuple(classes or sorted(worded)) or None
     number = {name: label for label, name in enumerate(known or ())}
-    for name in sorted(worded - number.keys()):
+    unknown = sorted(worded - number.keys())
+    if unknown and strict:
+        name = unknown[0]
         hint = did_you_mean(name, number)
         raise DataError(f"{source}: the class {name!r} is not among the {len(number)} classes of the model{hint}")
+    number |= {name: len(number) + place for place, name in enumerate(unknown)}
     samples = []
     for path, found, stored in entries:
-        if not found or (len(found) > 1 and not multi_label):
+        if (not found and strict) or (len(found) > 1 and not multi_label):
             count = f"{len(found)} labels; several labels a video need multi_class=True" if found else "no label"
             raise DataError(f"{source}: {path} has {count}")
         labels = dict.fromkeys(number[label] if isinstance(label, str) else label for label in found)

@@ -45,7 +45,7 @@ def is_shards(path: str) -> bool:
 
 
 def read_shards(
-    location: str | Path, *, classes: Sequence[str] | None = None, multi_label: bool = False
+    location: str | Path, *, classes: Sequence[str] | None = None, multi_label: bool = False, strict: bool = True
 ) -> Annotations | None:
     """The samples of shards, or None if there are none at this place.
 
@@ -54,6 +54,7 @@ def read_shards(
             paths or addresses.
         classes: class names by label when they are known already.
         multi_label: whether a sample can have several labels.
+        strict: whether unknown classes and samples without a label are refused (see `label_samples`).
 
     Raises:
         DataError: if an index or a tar file cannot be used.
@@ -76,7 +77,7 @@ def read_shards(
     entries = [(f"{tar}/{name}", labels, ShardMember(tar, at, size)) for tar, (name, at, size, labels) in members]
     if not entries:
         raise DataError(f"{place}: the tar files hold no video")
-    return label_samples(entries, source=place, classes=classes, multi_label=multi_label)
+    return label_samples(entries, source=place, classes=classes, multi_label=multi_label, strict=strict)
 
 
 def _tars_in(folder: str) -> list[str]:

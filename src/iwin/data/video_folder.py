@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from iwin.data.annotations import LABEL_COLUMNS, SPLIT_NAMES, Annotations, label_samples, labels_in
+from iwin.data.annotations import LABEL_COLUMNS, SPLIT_NAMES, Annotations, label_samples, labels_in, text_lines
 from iwin.data.sources import beside, exists, join, path_in, read_bytes
 from iwin.errors import DataError
 
@@ -40,7 +40,9 @@ def find_table(root: str | Path) -> Table | None:
     return next((table for table in tables if exists(table.path)), None)
 
 
-def read_video_folder(table: Table, *, classes: Sequence[str] | None = None, multi_label: bool = False) -> Annotations:
+def read_video_folder(
+    table: Table, *, classes: Sequence[str] | None = None, multi_label: bool = False, strict: bool = True
+) -> Annotations:
     """Read the samples of a metadata table.
 
     The column `file_name` tells the video, relative to the table; the first of LABEL_COLUMNS its label: a number, a
@@ -50,6 +52,7 @@ def read_video_folder(table: Table, *, classes: Sequence[str] | None = None, mul
         table: the table.
         classes: class names by label when they are known already (a validation split takes the training split's).
         multi_label: whether a row can have several labels.
+        strict: whether unknown classes and rows without a label are refused (see `label_samples`).
 
     Raises:
         DataError: if the table cannot be used.
@@ -72,6 +75,7 @@ def read_video_folder(table: Table, *, classes: Sequence[str] | None = None, mul
         source=path,
         classes=classes,
         multi_label=multi_label,
+        strict=strict,
     )
 
 
@@ -83,7 +87,7 @@ def _read_rows(path: str) -> Iterator[dict[str, Any]]:
             return
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from None
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text_lines(text), 1):
         if line.strip():
             yield _json_row(line, f"{path}:{number}")
 
