@@ -179,6 +179,9 @@ def test_frame_folders_of_something_v1_and_jester(tmp_path: Path) -> None:
         "test": [],
     }
     assert splits["test"].unlabelled == 1
+    (labels,) = (tmp_path / "b" / "labels").glob("*labels.csv")
+    labels.rename(labels.with_name("jester-v1-label.csv"))
+    assert lists(tmp_path / "b", frames=True)[1] == classes
 
 
 def test_moments_in_time(tmp_path: Path) -> None:

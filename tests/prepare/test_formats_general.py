@@ -28,6 +28,8 @@ from tests.prepare.test_formats import lists
         ("0wR5jVB-WPk, 300, 12\n", [("0wR5jVB-WPk", (12,))]),
         ("a clip 5 30 0\nb 30 1\n", [("a clip 5", (0,)), ("b", (1,))]),
         ('"with, comma.mp4",3\n# a note\n\nplain.mp4\t4\n', [("with, comma.mp4", (3,)), ("plain.mp4", (4,))]),
+        ("a.mp4 -1\nb.mp4 0\nimgs 5 -1\n", [("a.mp4", ()), ("b.mp4", (0,)), ("imgs", ())]),
+        ("a.mp4 -1\nb.mp4 run\n", [("a.mp4", ()), ("b.mp4", ("run",))]),
         ("walking, 3.mp4,walking\r\nrun.mp4,running fast\r\n", [("walking, 3.mp4", ("walking",)),
                                                               ("run.mp4", ("running fast",))]),
     ],
@@ -35,6 +37,51 @@ from tests.prepare.test_formats import lists
 def test_lines_of_lists(text: str, expected: list[tuple[str, tuple[object, ...]]], tmp_path: Path) -> None:
     layouts.write(tmp_path, "list.txt", text)
     assert [(row.names[0], row.labels) for row in read_list_rows(tmp_path / "list.txt")] == expected
+
+
+def test_parts_of_frame_folders_stay_parts(tmp_path: Path) -> None:
+    layouts.frames(tmp_path, "imgs", 8, "img_{:05}.jpg")
+    layouts.write(tmp_path, "train.txt", "imgs 2 5 1\nimgs 0 2 0\nimgs 4 5 0\ngone 0 2 0\ngone 2 2 1\n")
+    splits = lists(tmp_path, frames=True)[2]
+    assert [entry.line for entry in splits["train"].entries] == ["imgs 2 5 1", "imgs 0 2 0", "imgs 4 5 0"]
+    assert (splits["train"].repeated, splits["train"].conflicts, splits["train"].beyond) == (0, [], ["imgs"])
+    assert splits["train"].missing == ["gone", "gone"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "noted"),
+    [("train.txt", "a.mp4 1\nb.mp4 2\n", True), ("train.txt", "a.mp4 1\nb.mp4 0\n", False),
+     ("train.csv", "path,label\na.mp4,1\nb.mp4,2\n", True)],
+)  # fmt: skip
+def test_labels_that_do_not_count_from_0_are_told(name: str, text: str, noted: bool, tmp_path: Path) -> None:
+    layouts.write(tmp_path, name, text)
+    notes = numbered(read_annotations([tmp_path / name])[1]).notes
+    assert [note.startswith("the smallest label is 1, while labels count from 0") for note in notes] == [True] * noted
+
+
+def test_ucf101_without_its_classes_is_no_plain_list(tmp_path: Path) -> None:
+    layouts.ucf101(tmp_path)
+    (tmp_path / "ucfTrainTestlist" / "classInd.txt").unlink()
+    with pytest.raises(DataError, match=r"list01\.txt: needs classInd\.txt beside it"):
+        read_annotations([tmp_path])
+    layouts.write(tmp_path / "mine", "trainlist01.txt", "a.mp4 0\n")
+    assert read_annotations([tmp_path / "mine"])[0].name == "list"
+
+
+def test_replacements_of_kinetics_go_before_what_they_replace(tmp_path: Path) -> None:
+    layouts.kinetics(tmp_path)
+    name = "-0j2Wd2AQXs_000005_000015.mp4"
+    layouts.videos(tmp_path, f"replacement/replacement_for_corrupted_k400/{name}")
+    found, _, splits = lists(tmp_path)
+    assert f"replacement/replacement_for_corrupted_k400/{name} 2" in found["train"]
+    assert splits["train"].unclear == []
+
+
+def test_a_name_is_found_whatever_form_its_accents_have(tmp_path: Path) -> None:
+    apart, composed = "cafe\u0301", "caf\u00e9"
+    layouts.videos(tmp_path, f"{apart}/{apart}.mp4")
+    layouts.write(tmp_path, "train.txt", f"{composed}/{composed}.mp4 0\n")
+    assert lists(tmp_path, sources=("train.txt",))[0] == {"train": [f"{apart}/{apart}.mp4 0"]}
 
 
 def test_lists_of_slowfast_are_read_beside_their_videos(tmp_path: Path) -> None:
@@ -98,6 +145,13 @@ def test_a_table_divides_by_its_own_column(tmp_path: Path) -> None:
         lists(tmp_path)
 
 
+def test_a_negative_label_in_a_table_is_none(tmp_path: Path) -> None:
+    layouts.write(tmp_path, "train.csv", "path,label\na.mp4,-1\nb.mp4,3\n")
+    layouts.videos(tmp_path, "a.mp4", "b.mp4")
+    found, classes, splits = lists(tmp_path)
+    assert (found, classes, splits["train"].unlabelled) == ({"train": ["b.mp4 3"]}, None, 1)
+
+
 def test_a_json_table_may_have_several_labels(tmp_path: Path) -> None:
     rows = [{"filename": "a.mp4", "label": [0, 3]}, {"filename": "b.mp4", "label": [2]}]
     layouts.write(tmp_path, "train.json", json.dumps(rows))
@@ -125,6 +179,14 @@ def test_what_is_two_things_is_asked_about(tmp_path: Path) -> None:
     assert read_annotations([tmp_path], name="folders")[0].name == "folders"
     layouts.write(tmp_path, "classes.txt", "wave\nclap\n")  # with it, the list says what the folders say
     assert read_annotations([tmp_path])[0].name == "folders"
+
+
+@pytest.mark.parametrize("folders", [("val",), ("val_256",), ("val", "test")])
+def test_a_list_beside_folders_that_are_no_classes_is_read(folders: tuple[str, ...], tmp_path: Path) -> None:
+    for folder in folders:
+        layouts.videos(tmp_path / folder, "a.mp4")
+        layouts.write(tmp_path, f"k400_{folder[:4].rstrip('_')}.txt", "a.mp4 5\n")
+    assert read_annotations([tmp_path])[0].name == "list"
 
 
 def test_what_is_nothing_known_gets_a_sentence(tmp_path: Path) -> None:
@@ -278,6 +340,7 @@ def test_rows_that_disagree_keep_the_first(tmp_path: Path) -> None:
 def test_lines_that_a_list_could_not_hold(tmp_path: Path) -> None:
     assert Entry("#a.mp4", (0,)).line == "./#a.mp4 0"
     assert Entry(" a.mp4", (0,)).line == "./ a.mp4 0"
+    assert Entry("\u2028a.mp4", (0,)).line == "./\u2028a.mp4 0"
     with pytest.raises(DataError, match="line break"):
         _ = Entry("a\nb.mp4", (0,)).line
     with pytest.raises(DataError, match="no UTF-8"):

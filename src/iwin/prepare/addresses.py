@@ -39,6 +39,7 @@ class DataSet:
         page: the page of its authors.
         parts: what has direct links.
         advice: what else there is to do.
+        aliases: other names.
     """
 
     name: str
@@ -46,6 +47,7 @@ class DataSet:
     page: str
     parts: tuple[Part, ...] = ()
     advice: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 _S3 = "https://s3.amazonaws.com/kinetics"
@@ -156,14 +158,34 @@ DATA_SETS = (
         _BY_FORM,
     ),
     DataSet(
-        "something-v2", "Something-Something V2", f"{_QUALCOMM}/something-something-v-2-dataset", advice=_BY_ACCOUNT
+        "something-v2",
+        "Something-Something V2",
+        f"{_QUALCOMM}/something-something-v-2-dataset",
+        advice=_BY_ACCOUNT,
+        aliases=("ssv2", "sthv2", "something-something-v2"),
     ),
     DataSet(
-        "something-v1", "Something-Something V1", f"{_QUALCOMM}/something-something-v-2-dataset", advice=_BY_ACCOUNT
+        "something-v1",
+        "Something-Something V1",
+        f"{_QUALCOMM}/something-something-v-2-dataset",
+        advice=_BY_ACCOUNT,
+        aliases=("ssv1", "sthv1", "something-something-v1"),
     ),
     DataSet("jester", "Jester", f"{_QUALCOMM}/jester-dataset", advice=_BY_ACCOUNT),
-    DataSet("moments", "Moments in Time", "http://moments.csail.mit.edu/", advice=_BY_FORM),
-    DataSet("multi-moments", "Multi-Moments in Time", "http://moments.csail.mit.edu/", advice=_BY_FORM),
+    DataSet(
+        "moments",
+        "Moments in Time",
+        "http://moments.csail.mit.edu/",
+        advice=_BY_FORM,
+        aliases=("mit", "moments-in-time"),
+    ),
+    DataSet(
+        "multi-moments",
+        "Multi-Moments in Time",
+        "http://moments.csail.mit.edu/",
+        advice=_BY_FORM,
+        aliases=("mmit", "multi-moments-in-time"),
+    ),
     DataSet(
         "hvu",
         "HVU",
@@ -179,9 +201,12 @@ def find_data_set(name: str) -> DataSet:
     Raises:
         DataError: if there is none.
     """
-    known = {each.name: each for each in DATA_SETS}
+    known = {word: each for each in DATA_SETS for word in (each.name, *each.aliases)}
     if name.lower() not in known:
-        raise DataError(f"{name}: there is no such data set{did_you_mean(name, known)}; there are {', '.join(known)}")
+        raise DataError(
+            f"{name}: there is no such data set{did_you_mean(name, known)}; "
+            f"there are {', '.join(each.name for each in DATA_SETS)}"
+        )
     return known[name.lower()]
 
 

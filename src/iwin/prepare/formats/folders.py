@@ -9,7 +9,7 @@ from iwin.errors import DataError
 from iwin.prepare.formats.base import Choice, Format
 from iwin.prepare.formats.library import IMAGE_SUFFIXES, Library, class_of
 from iwin.prepare.formats.rows import UNDIVIDED, Reading, Row
-from iwin.prepare.formats.source import Source
+from iwin.prepare.formats.source import Source, split_named
 
 SPLITS = ("train", "val", "test")
 
@@ -28,8 +28,18 @@ def splits_in(root: Path) -> list[str]:
     return found if "train" in found else [UNDIVIDED]
 
 
+def hold_no_classes(root: Path) -> bool:
+    """Whether what may be class folders is rather one folder of videos, or one for each split."""
+    folders = _folders(root)
+    return splits_in(root) == [UNDIVIDED] and (len(folders) == 1 or all(split_named(path.name) for path in folders))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+
 def _has_classes(folder: Path) -> bool:
-    classes = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    classes = _folders(folder)
     return any(_holds(path, VIDEO_SUFFIXES) for path in classes) or any(
         _holds(clip, IMAGE_SUFFIXES) for path in classes[:1] for clip in path.iterdir() if clip.is_dir()
     )

@@ -48,7 +48,7 @@ def _is_json(path: Path) -> bool:
 
 
 def _read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:  # noqa: ARG001
-    reading = Reading({})
+    reading = Reading({}, replacements="replacement")
     for path in files:
         named = split_of(path)
         for number, (label, video, start, end, split) in enumerate(_clips(path), 1):

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -88,14 +89,14 @@ class Library:
                     if suffix in IMAGE_SUFFIXES:
                         images.append(entry.name)
                     elif suffix in VIDEO_SUFFIXES and entry.is_file():
-                        self._videos.setdefault(stem, []).append(name)
+                        self._videos.setdefault(_composed(stem), []).append(name)
                         self.num_videos += 1
                     elif entry.is_dir():
                         stack.append((entry.path, name))
             frames = _frames(images)
             if frames and relative:
                 self.frames[relative] = frames
-                self._folders.setdefault(posixpath.basename(relative), []).append(relative)
+                self._folders.setdefault(_composed(posixpath.basename(relative)), []).append(relative)
 
     def find(
         self,
@@ -127,15 +128,13 @@ class Library:
                     return _closest(found, name)
         return []
 
+    def in_folder(self, name: str) -> dict[str, str]:
+        """The videos below a folder of that name at the root, by their names without ending."""
+        return {stem: path for stem, paths in self._videos.items() for path in paths if path.startswith(f"{name}/")}
+
     def frames_of(self, path: str) -> Frames:
         """The frames of a folder, which may lie outside the root; none of what is no folder."""
-        if path in self.frames:
-            return self.frames[path]
-        try:
-            with os.scandir(self.root / path) as entries:
-                return _frames([entry.name for entry in entries]) or _NO_FRAMES
-        except (OSError, ValueError):
-            return _NO_FRAMES
+        return self.frames[path] if path in self.frames else frames_in(self.root / path)
 
     def _matches(self, name: str, table: dict[str, list[str]], is_folded: bool, frames: bool) -> list[str]:
         name = _plain(name)
@@ -150,13 +149,27 @@ class Library:
         return [path for path in table.get(stem.casefold() if is_folded else stem, ()) if _agree(own, path)]
 
 
+def frames_in(folder: str | Path) -> Frames:
+    """The frames that lie in a folder; none of what is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return _frames([entry.name for entry in entries]) or _NO_FRAMES
+    except (OSError, ValueError):
+        return _NO_FRAMES
+
+
 def _plain(name: str) -> str:
     return posixpath.normpath(name.strip().replace("\\", "/"))
 
 
 def _stem(name: str) -> str:
     stem, suffix = posixpath.splitext(name)
-    return stem if suffix.lower() in VIDEO_SUFFIXES else name
+    return _composed(stem if suffix.lower() in VIDEO_SUFFIXES else name)
+
+
+def _composed(name: str) -> str:
+    """A name with its accents in one form: macOS takes letters and accents apart, lists mostly do not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _folded(table: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from iwin.data.annotations import VIDEO_SUFFIXES
+from iwin.data.annotations import VIDEO_SUFFIXES, is_negative
 from iwin.errors import DataError
 from iwin.prepare.formats.base import Choice, Format
 from iwin.prepare.formats.rows import UNDIVIDED, Label, Reading, Row
 from iwin.prepare.formats.source import Source, head, lines_of, names_in, split_of
 
-_NUMBERS = re.compile(r"(?P<path>.+?)(?P<numbers>((\s*,\s*|\s+)\d+)+)")
+_NUMBERS = re.compile(r"(?P<path>.+?)(?P<numbers>((\s*,\s*|\s+)-?\d+)+)")
 _QUOTED = re.compile(r'"(?P<path>[^"]+)"(?P<rest>.*)')
 
 FRAME_COLUMNS = 3
@@ -48,7 +48,8 @@ def read_list_rows(path: Path) -> list[Row]:
     """The rows of a list.
 
     Behind a video's path stand its labels; behind any other path, which may be a frame folder or a video without its
-    ending, the last number is the label. Class names may stand in the place of numbers.
+    ending, the last number is the label, and of three the first two say which frames. Class names may stand in the
+    place of numbers. A negative number is no label.
 
     Raises:
         DataError: if a line is of another form, or there is none.
@@ -64,24 +65,24 @@ def read_list_rows(path: Path) -> list[Row]:
     if not found:
         raise DataError(f"{path}: the list names no video")
     if any(isinstance(label, str) for _, labels in found for label in labels):
-        pairs = [_named(name, labels) for name, labels in found]
-        return [Row((name,), (label,)) for name, label in pairs]
+        return [_named(name, labels) for name, labels in found]
     # A path of several words may end in a number: all lines have as many columns as the shortest.
     columns = min((len(numbers) for name, numbers in found if not _is_video(name)), default=0)
-    counted = [_of_columns(name, numbers, columns) for name, numbers in found]
-    return [Row((name,), labels) for name, labels in counted]
+    return [_counted(name, [int(number) for number in numbers], columns) for name, numbers in found]
 
 
-def _of_columns(name: str, numbers: tuple[Label, ...], columns: int) -> tuple[str, tuple[Label, ...]]:
+def _counted(name: str, numbers: Sequence[int], columns: int) -> Row:
     if _is_video(name):
-        return name, numbers
+        return Row((name,), tuple(label for label in numbers if label >= 0))
     extra = len(numbers) - min(columns, FRAME_COLUMNS)
-    return " ".join((name, *map(str, numbers[:extra]))), numbers[-1:]
+    *frames, label = numbers[extra:]
+    path = " ".join((name, *map(str, numbers[:extra])))
+    return Row((path,), (label,) if label >= 0 else (), part=(frames[0], frames[1]) if len(frames) == 2 else None)
 
 
-def _named(name: str, labels: tuple[Label, ...]) -> tuple[str, Label]:
-    *more, label = labels
-    return " ".join((name, *map(str, more))), str(label)
+def _named(name: str, labels: tuple[Label, ...]) -> Row:
+    *more, label = map(str, labels)
+    return Row((" ".join((name, *more)),), () if is_negative(label) else (label,))
 
 
 def _parts(line: str) -> tuple[str, tuple[Label, ...]] | None:
@@ -89,7 +90,7 @@ def _parts(line: str) -> tuple[str, tuple[Label, ...]] | None:
     if quoted := _QUOTED.fullmatch(line):
         line = quoted["path"] + quoted["rest"]
     if match := _NUMBERS.fullmatch(line):
-        return match["path"].strip(), tuple(int(number) for number in re.findall(r"\d+", match["numbers"]))
+        return match["path"].strip(), tuple(int(number) for number in re.findall(r"-?\d+", match["numbers"]))
     separated = line.rsplit("," if "," in line else None, 1)
     if len(separated) != 2 or not separated[0].strip() or not separated[1].strip():
         return None

@@ -1,6 +1,7 @@
 """What annotation files say, in one form for all of them: rows of names and labels, by split."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,11 +23,13 @@ class Row:
             slash must agree with the folders on disk; a bare one may lie anywhere.
         labels: its classes, by name or counted from 0; empty where the file does not tell.
         span: start, end and the whole video's length in seconds, for a part of a video.
+        part: how many frames come before it and how many it has, for a part of a frame folder.
     """
 
     names: tuple[str, ...]
     labels: tuple[Label, ...]
     span: tuple[float, float, float] | None = None
+    part: tuple[int, int] | None = None
 
 
 @dataclass
@@ -38,12 +41,14 @@ class Reading:
         classes: class names in the order of the labels, where the files give one.
         ignore_case: whether files on disk may differ from their names in capitals.
         notes: what the reader should be told.
+        replacements: the name of a folder whose videos go in the place of others of the same name.
     """
 
     splits: dict[str, list[Row]]
     classes: tuple[str, ...] | None = None
     ignore_case: bool = False
     notes: list[str] = field(default_factory=list)
+    replacements: str | None = None
 
     def add(self, split: str, row: Row) -> None:
         """Add a row to a split."""
@@ -73,7 +78,13 @@ def numbered(reading: Reading, *, classes: Sequence[str] | None = None) -> Readi
         split: [replace(row, labels=tuple(dict.fromkeys(map(table.of, row.labels)))) for row in found]
         for split, found in reading.splits.items()
     }
-    return replace(reading, splits=splits, classes=names or None)
+    lowest = min((int(label) for found in splits.values() for row in found for label in row.labels), default=0)
+    notes = list(reading.notes)
+    if lowest > 0 and not names:
+        notes.append(
+            f"the smallest label is {lowest}, while labels count from 0: where they count from 1 here, take 1 off each"
+        )
+    return replace(reading, splits=splits, classes=names or None, notes=notes)
 
 
 class _Numbers:
@@ -113,4 +124,4 @@ class _Numbers:
 @lru_cache(maxsize=1 << 16)
 def squashed(name: str) -> str:
     """A name without capitals, blanks and punctuation: what is left where data sets spell a class in two ways."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", name).casefold())

@@ -88,7 +88,7 @@ def _v1_files(source: Source) -> list[Path]:
 
 
 def _v1_read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:  # noqa: ARG001
-    named = source.beside(r".*labels\.csv")
+    named = source.beside(r".*labels?\.csv")
     if len(named) > 1:
         raise DataError(f"{source.folder}: has several files of labels ({', '.join(path.name for path in named)})")
     reading = Reading({}, tuple(lines_of(named[0])) if named else None)

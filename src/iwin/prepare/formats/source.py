@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from iwin.data.annotations import text_lines
 from iwin.errors import DataError
 
 TEXT_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".tsv", ".txt"})
@@ -202,5 +203,4 @@ def _encoding(content: bytes) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    # str.splitlines would also split at characters that file names may hold.
-    return [line for line in map(str.strip, re.split(r"\r\n|\n|\r", text)) if line]
+    return [line for line in map(str.strip, text_lines(text)) if line]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from iwin.data.annotations import VIDEO_SUFFIXES
+from iwin.data.annotations import VIDEO_SUFFIXES, is_negative
 from iwin.errors import DataError
 from iwin.prepare.formats.base import Choice, Format
 from iwin.prepare.formats.rows import UNDIVIDED, Label, Reading, Row
@@ -25,14 +25,15 @@ _DELIMITERS = ",\t;|"
 
 
 def _files(source: Source) -> list[Path]:
-    return [path for path in source.given if _is_table(path)]
+    return [path for path in source.given if has_columns(path)]
 
 
 def _metadata_files(source: Source) -> list[Path]:
-    return [path for path in source.named(r"metadata\.(csv|jsonl)") if _is_table(path)]
+    return [path for path in source.named(r"metadata\.(csv|jsonl)") if has_columns(path)]
 
 
-def _is_table(path: Path) -> bool:
+def has_columns(path: Path) -> bool:
+    """Whether a file is a table: its first line or object names a column of paths and one of labels."""
     lines = head(path)
     if not lines:
         return False
@@ -87,7 +88,8 @@ def _is_number(label: Label) -> bool:
 
 def _labels(value: Any) -> tuple[Label, ...]:
     values = value if isinstance(value, list) else [value]
-    return tuple(each if isinstance(each, int) else str(each).strip() for each in values if each not in (None, ""))
+    given = [each if isinstance(each, int) else str(each).strip() for each in values if each not in (None, "")]
+    return tuple(each for each in given if not is_negative(str(each)))
 
 
 def _split(path: Path, column: str, value: str) -> str:

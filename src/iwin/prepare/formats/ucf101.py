@@ -7,13 +7,20 @@ from pathlib import Path
 from iwin.errors import DataError
 from iwin.prepare.formats.base import Choice, Format
 from iwin.prepare.formats.rows import Reading, Row, squashed
-from iwin.prepare.formats.source import Source, lines_of, split_of
+from iwin.prepare.formats.source import Source, head, lines_of, split_of
 
 _LIST = r"(train|test)list0?[1-9]\.txt"
 
 
+_LINE = re.compile(r"(.*[\\/])?v_\w+_g\d+_c\d+\.avi(\s+\d+)?")
+"""A line of its lists: they are known without classInd.txt, too, lest they pass for lists that count from 0."""
+
+
 def _files(source: Source) -> list[Path]:
-    return source.named(_LIST) if source.beside(r"classind\.txt") else []
+    found = source.named(_LIST)
+    if source.beside(r"classind\.txt"):
+        return found
+    return [path for path in found if _LINE.fullmatch((*head(path), "")[0])]
 
 
 def _read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:
@@ -22,7 +29,9 @@ def _read(source: Source, files: Sequence[Path], choice: Choice) -> Reading:
         raise DataError(f"{source.folder}: has no trainlist0{choice.fold}.txt; UCF101 has the divisions 1, 2 and 3")
     index = source.beside(r"classind\.txt")
     if not index:
-        raise DataError(f"{chosen[0]}: needs classInd.txt beside it, which numbers the classes")
+        raise DataError(
+            f"{chosen[0]}: needs classInd.txt beside it, which numbers the classes and comes with these lists"
+        )
     classes = _classes(index[0])
     reading = Reading({}, classes, ignore_case=True)
     known = {squashed(name): name for name in classes}

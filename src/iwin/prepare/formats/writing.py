@@ -1,7 +1,7 @@
 """From annotations to list files: find the videos on disk, divide what is not divided, write."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -39,7 +39,7 @@ class Entry:
         if not self.path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in self.path):
             raise DataError(f"{self.path!r}: a list cannot hold a path that is no UTF-8; rename the file")
         # A line that begins with # would be a comment, and blanks at its start would be lost.
-        path = f"./{self.path}" if self.path.startswith(("#", " ")) else self.path
+        path = f"./{self.path}" if self.path.startswith("#") or self.path[:1].isspace() else self.path
         return " ".join((path, *map(str, (*self.frames, *self.labels))))
 
 
@@ -56,6 +56,7 @@ class Split:
         repeated: how many rows say what another one says.
         conflicts: paths that two rows give different labels; the first one is kept.
         elsewhere: names of videos that lie in folders which their annotations do not name, with what was taken.
+        beyond: paths of frame folders that hold fewer frames than their annotations name.
     """
 
     listed: int = 0
@@ -66,6 +67,7 @@ class Split:
     repeated: int = 0
     conflicts: list[str] = field(default_factory=list)
     elsewhere: list[tuple[str, str]] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
 
     @property
     def found(self) -> int:
@@ -94,24 +96,19 @@ class _Finder:
     def __init__(self, reading: Reading, library: Library, *, frames: bool) -> None:
         self.reading, self.library, self.frames = reading, library, frames
         self.folders = {squashed(name) for name in reading.classes or ()}
+        self.instead = library.in_folder(reading.replacements) if reading.replacements and not frames else {}
 
     def split(self, name: str, rows: Sequence[Row], *, keep_missing: bool) -> Split:
         words = {"val", "test"} if name == "val" and "test" not in self.reading.splits else {name}
         split = Split()
-        seen: dict[tuple[str, tuple[int, ...]], Entry] = {}
+        seen: dict[tuple[str, tuple[int, ...], object], Entry] = {}
         for row in rows:
             if not row.labels:
                 split.unlabelled += 1
                 continue
-            paths = self.library.find(
-                row.names,
-                splits=words if name else (),
-                frames=self.frames,
-                ignore_case=self.reading.ignore_case,
-            )
-            paths = [path for path in paths if not self._is_in_another_class(row, path)]
+            paths = self._paths(row, splits=words if name else ())
             entry = self._entry(row, paths[0] if len(paths) == 1 else row.names[0], is_there=len(paths) == 1)
-            before = seen.setdefault((entry.path, entry.frames), entry)
+            before = seen.setdefault((entry.path, entry.frames, row.part if self.frames else None), entry)
             if before is not entry:
                 split.repeated += 1
                 if before.labels != entry.labels:
@@ -124,14 +121,24 @@ class _Finder:
                 split.missing.append(row.names[0])
             elif "/" not in row.names[0] and "/" in paths[0]:
                 split.elsewhere.append((row.names[0], paths[0]))
+            if row.part and entry.frames and sum(row.part) > self.library.frames_of(entry.path).count:
+                split.beyond.append(entry.path)
             if len(paths) == 1 or (keep_missing and not paths):
                 split.entries.append(entry)
         return split
+
+    def _paths(self, row: Row, *, splits: Collection[str]) -> list[str]:
+        if instead := self.instead.get(PurePosixPath(row.names[0]).stem):
+            return [instead]
+        found = self.library.find(row.names, splits=splits, frames=self.frames, ignore_case=self.reading.ignore_case)
+        return [path for path in found if not self._is_in_another_class(row, path)]
 
     def _entry(self, row: Row, path: str, *, is_there: bool) -> Entry:
         labels = tuple(int(label) for label in row.labels)
         if not (self.frames and is_there):
             return Entry(path, labels)
+        if row.part is not None:
+            return Entry(path, labels, row.part)
         count = self.library.frames_of(path).count
         if row.span is None:
             return Entry(path, labels, (count,))
