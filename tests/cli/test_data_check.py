@@ -120,12 +120,39 @@ def test_shards_are_checked_by_their_index(folder: Path) -> None:
     assert not (folder / "clean.txt").exists()
 
 
-def test_labels_beyond_the_class_names_are_told(folder: Path) -> None:
-    (folder / "clips" / "train.txt").write_text("train/a/0.mp4 0\ntrain/b/0.mp4 2\n")
+def test_lines_that_training_refuses_are_all_found_and_the_rest_is_checked(folder: Path) -> None:
+    BAD["undecodable"](folder / "clips" / "bad.mp4")
+    lines = ("train/a/0.mp4 0", "train/a/1.mp4 -1", "train/b/0.mp4 2", "val/a/0.mp4", "val/b/0.mp4 1", "bad.mp4 0")
+    (folder / "clips" / "train.txt").write_text("\n".join(lines))
     (folder / "clips" / "classes.txt").write_text("a\nb\n")
-    result = check("clips/train.txt", cwd=folder)
+    result = check("clips/train.txt", "--clean", "clean.txt", cwd=folder)
     assert result.status == 1
-    assert "has label 2" in result.err
+    assert "4 of 6 videos (66.7%) are unfit" in result.out
+    assert "2 videos without a label, such as train: train/a/1.mp4;" in result.out
+    assert "1 video with a label outside the classes, such as train: train/b/0.mp4 (label 2)" in result.out
+    assert result.err.startswith("clips/bad.mp4: ")
+    found = report(folder)
+    assert found["unlabelled"] == ["train: train/a/1.mp4", "train: val/a/0.mp4"]
+    assert found["outside"] == ["train: train/b/0.mp4"]
+    assert (folder / "clean.txt").read_text() == "train/a/0.mp4 0\nval/b/0.mp4 1\n"
+    assert iwin("data", "info", "clips/train.txt", *PROCESSES, cwd=folder).status == 0
+    made = iwin("data", "resize", "clips/train.txt", "--out", "small", *PROCESSES, cwd=folder)
+    assert (made.status, made.out, made.err.count("\n")) == (1, "", 1)
+    assert "train/a/1.mp4 has no label" in made.err
+
+
+def test_class_folders_that_training_refuses_do_not_end_the_check(folder: Path) -> None:
+    (folder / "clips" / "train" / "empty").mkdir()
+    (folder / "clips" / "train" / "empty" / "notes.txt").touch()
+    shutil.copytree(folder / "clips" / "val" / "a", folder / "clips" / "val" / "new")
+    shutil.rmtree(folder / "clips" / "val" / "a")
+    result = check("clips", "--allow-empty-classes", "--max-bad-share", "1", cwd=folder)
+    assert result.status == 1
+    assert result.out.splitlines()[-1] == (
+        "training should not start: 1 video with a label outside the classes, such as val: val/new/0.mp4 (label 3); "
+        "1 class folder without a video, such as empty"
+    )
+    assert report(folder)["outside"] == ["val: val/new/0.mp4"]
 
 
 def test_a_file_that_hangs_does_not_hold_up_the_others(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """`iwin data list` and `iwin data download`, as their users call them."""
 
+import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from iwin.data.annotations import read_list
-from tests.commands import SMALL, iwin
+from tests.commands import SMALL, Result, iwin
 from tests.prepare import layouts
 from tests.prepare.layouts import LAYOUTS
 from tests.prepare.server import Site, serving
@@ -75,14 +77,51 @@ def test_frame_folders_are_listed_with_their_frames(tmp_path: Path) -> None:
     assert result.status == 0, result.err
     assert (tmp_path / "j" / "val.txt").read_text() == "20bn-jester-v1/9223 2 0\n"
     assert "data.val.type=RawframeDataset data.val.filename_tmpl={:05}.jpg\n" in result.out
+    assert checked_as_told(result, tmp_path) == "train: frames are named as by filename_tmpl={:05}.jpg start_index=1"
     layouts.activitynet(tmp_path / "a")
     result = iwin("data", "list", "a", "--segments", cwd=tmp_path)
     assert result.status == 0, result.err
     assert (tmp_path / "a" / "val.txt").read_text() == "rawframes/v_o1WPnnvs00I 2 2 1\n"
     assert "data.val.filename_tmpl=img_{:05}.jpg data.val.with_offset=True\n" in result.out
+    assert "--with-offset" in result.out
+    assert checked_as_told(result, tmp_path) == ""
     layouts.multi_moments(tmp_path / "m")
     result = iwin("data", "list", "m", cwd=tmp_path)
     assert result.out.endswith("loss_cls.type=BCELossWithLogits\n  evaluation.metrics=[mean_average_precision]\n")
+
+
+def checked_as_told(result: Result, folder: Path) -> str:
+    """Check lists by the command that was printed with them; the first line that this says on standard error."""
+    ((_, command),) = [line.split(": ", 1) for line in result.out.splitlines() if line.startswith("to check them")]
+    options = ["--processes", "1", "--allow-empty-classes", "--max-bad-share", "1"]
+    checked = iwin(*shlex.split(command)[1:], *options, cwd=folder)
+    assert checked.status == 0, checked.out
+    videos = json.loads((folder / "data_check.json").read_text())["videos"]
+    assert videos
+    assert {video["left_out"] for video in videos} <= {None}
+    return checked.err.partition("\n")[0]
+
+
+def test_lists_in_another_folder_are_checked_by_the_command_that_is_printed(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "clips", clips=4)
+    result = iwin("data", "list", "clips", "--out", "my lists", cwd=tmp_path)
+    assert "to check them: iwin data check 'my lists' --root clips\n" in result.out
+    assert checked_as_told(result, tmp_path) == ""
+
+
+def test_lists_of_parts_of_frame_folders_come_through(tmp_path: Path) -> None:
+    layouts.frames(tmp_path / "set", "imgs", 9, "{:03}.png", first=0)
+    layouts.write(tmp_path / "set", "train.txt", "imgs 0 4 1\nimgs 4 5 0\n")
+    result = iwin("data", "list", "set", "--out", "lists", cwd=tmp_path)
+    assert (tmp_path / "lists" / "train.txt").read_text() == "imgs 0 4 1\nimgs 4 5 0\n"
+    assert checked_as_told(result, tmp_path).endswith("filename_tmpl={:03}.png start_index=0")
+    again = iwin("data", "check", "lists", "--root", "set", "--with-offset", "--clean", "clean.txt", cwd=tmp_path)
+    assert again.status == 0, again.out
+    assert (tmp_path / "clean.txt").read_text() == "imgs 0 4 1\nimgs 4 5 0\n"
+    (tmp_path / "set" / "imgs" / "006.png").unlink()
+    broken = iwin("data", "check", "lists", "--root", "set", "--with-offset", cwd=tmp_path)
+    assert "1 of 2 videos (50.0%) are unfit" in broken.out
+    assert "imgs/006.png: the frame is missing" in broken.err
 
 
 def test_lists_beside_the_videos_are_trained_on(tmp_path: Path) -> None:
@@ -178,6 +217,7 @@ def test_data_sets_without_direct_links_are_explained(tmp_path: Path) -> None:
     result = iwin("data", "download", "something-v2", cwd=tmp_path)
     assert result.status == 0
     assert "qualcomm.com" in result.out
+    assert iwin("data", "download", "sthv2", cwd=tmp_path).out == result.out
     assert "make an account" in result.out
     assert len(iwin("data", "download", cwd=tmp_path).out.splitlines()) == 14
 

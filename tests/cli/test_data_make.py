@@ -73,6 +73,11 @@ def test_videos_become_folders_of_frames(folder: Path) -> None:
     assert "0 made, 2 there already" in again.out
     judged = iwin("data", "check", "frames/list.txt", "--frame-folders", "--multi-label", *PROCESSES, cwd=folder)
     assert judged.status == 0, judged.out
+    options += ["--template", "f{:03}.jpg", "--first", "0"]
+    assert data("frames", "list.txt", *options, "--out", "named", cwd=folder).status == 0
+    judged = iwin("data", "check", "named/list.txt", "--frame-folders", "--multi-label", *PROCESSES, cwd=folder)
+    assert judged.status == 0, judged.out
+    assert judged.err == "list: frames are named as by filename_tmpl=f{:03}.jpg start_index=0\n"
 
 
 def test_videos_are_packed_split_by_split(folder: Path) -> None:

@@ -1,11 +1,12 @@
 """From facts to a verdict, without files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from iwin.data.annotations import Annotations, Sample
+from iwin.data.annotations import Annotations, FrameFolder, Sample
 from iwin.errors import DataError
 from iwin.prepare.audit import Audit, Rules, audit
 from iwin.prepare.probe import VideoFacts
@@ -140,4 +141,48 @@ def test_odd_aspects_are_told_and_allowed() -> None:
     train = split("train", {"a.mp4": 0, "b.mp4": 0})
     found = judge(train, facts={"a.mp4": VideoFacts("", num_frames=10, height=100, width=301)})
     assert [row.path for row in found.odd] == ["a.mp4"]
+    assert found.reasons == ()
+
+
+def test_videos_without_a_label_are_a_reason() -> None:
+    samples = (Sample("root/a.mp4", (0,)), Sample("root/b.mp4", ()), Sample("root/gone.mp4 run", ()))
+    train = Split("train", Annotations(samples, None, "train.txt"), Path("root"))
+    found = judge(train, facts={"gone.mp4 run": VideoFacts("", problem="missing")}, max_bad_share=1)
+    assert left_out(found) == {"train: b.mp4": "no label", "train: gone.mp4 run": "no label"}
+    assert found.reasons == ("2 videos without a label, such as train: b.mp4",)
+
+
+def test_a_class_that_only_validation_has_is_outside() -> None:
+    names = ("x", "y")
+    train = split("train", {"a.mp4": 0, "b.mp4": 1}, classes=names)
+    found = judge(train, split("val", {"c.mp4": 2}, classes=names), max_bad_share=1)
+    assert found.reasons == ("1 video with a label outside the classes, such as val: c.mp4 (label 2)",)
+    (reason,) = judge(train, split("val", {"c.mp4": 2}), max_bad_share=1).reasons  # names go before numbers
+    assert "outside the classes" in reason
+
+
+def test_an_empty_class_folder_is_a_reason_even_where_classes_may_be_empty() -> None:
+    train = replace(split("train", {"a.mp4": 0}, classes=("x", "y", "z")), hollow=("y",))
+    assert judge(train).reasons == (
+        "1 class folder without a video, such as y",
+        "1 class without a video to train on, such as z",
+    )
+    assert judge(train, allow_empty_classes=True).reasons == ("1 class folder without a video, such as y",)
+
+
+def test_a_list_that_training_takes_for_one_of_another_folder_is_a_reason() -> None:
+    train = split("train", {f"{number}.mp4": 0 for number in range(100)})
+    gone = {f"{number}.mp4": VideoFacts("", problem="missing") for number in range(20)}
+    assert judge(train, facts=gone, max_bad_share=1).reasons == (
+        "the first 20 videos of train are missing, so training would refuse it",
+    )
+    del gone["7.mp4"]
+    assert judge(train, facts=gone, max_bad_share=1).reasons == ()
+
+
+def test_parts_of_a_folder_of_frames_are_no_copies() -> None:
+    parts = [Sample("root/imgs", (label,), FrameFolder(5, first)) for label, first in ((0, 1), (1, 6), (1, 6))]
+    train = Split("train", Annotations(tuple(parts), None, "train.txt"), Path("root"))
+    found = audit([train], {part.key: VideoFacts(part.key, num_frames=5) for part in parts}, Rules(max_bad_share=1))
+    assert [row.left_out for row in found.rows] == [None, None, "duplicate"]
     assert found.reasons == ()

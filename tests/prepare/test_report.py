@@ -88,7 +88,7 @@ def test_clean_lists_lack_what_is_unfit(splits: list[Split], found: Audit, tmp_p
 def test_lists_of_frame_folders_keep_their_form(tmp_path: Path) -> None:
     sample = Sample(str(tmp_path / "imgs"), (2,), FrameFolder(5))
     split = Split("train", Annotations((sample,), None, tmp_path / "train.txt"), tmp_path)
-    found = audit([split], {sample.path: VideoFacts(sample.path, num_frames=5)}, Rules())
+    found = audit([split], {sample.key: VideoFacts(sample.key, num_frames=5)}, Rules())
     (path,) = write_clean_lists(tmp_path / "clean.txt", found, [split])
     assert path.read_text() == "imgs 5 2\n"
 

@@ -1,13 +1,15 @@
 """What SOURCE stands for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from iwin.data.annotations import FrameFolder, ShardMember
+from iwin.data.annotations import FrameFolder, FrameList, ShardMember
 from iwin.errors import DataError
 from iwin.prepare.shards import plan_shards, write_shards
-from iwin.prepare.splits import Split, read_splits, write_split
+from iwin.prepare.splits import Split, read_splits, refuse_unfit, write_split
+from tests.prepare import layouts
 from tests.prepare.files import write_clip
 
 
@@ -43,10 +45,10 @@ def test_a_folder_with_a_training_list_is_read_by_its_lists(tmp_path: Path) -> N
 def test_several_labels_and_frame_folders_are_read(tmp_path: Path) -> None:
     (tmp_path / "imgs").mkdir()
     (tmp_path / "train.txt").write_text("imgs 5 3 4\n")
-    (split,) = read_splits([tmp_path / "train.txt"], multi_label=True, frame_folders=True)
+    (split,) = read_splits([tmp_path / "train.txt"], multi_label=True, frames=FrameList())
     assert split.samples[0].labels == (3, 4)
     assert split.samples[0].stored == FrameFolder(5)
-    write_split(tmp_path / "copy.txt", split.samples, classes=None)
+    write_split(tmp_path / "copy.txt", split.samples, classes=None, frames=split.frames)
     assert (tmp_path / "copy.txt").read_text() == f"{tmp_path}/imgs 5 3 4\n"
 
 
@@ -110,8 +112,13 @@ def test_options_without_effect_are_refused(tmp_path: Path) -> None:
     for source in (tmp_path, tmp_path / "metadata.csv"):
         with pytest.raises(DataError, match=r"--root .* has no effect"):
             read_splits([source], root=tmp_path)
+    touch(tmp_path / "lists" / "val.txt")
+    (tmp_path / "lists" / "val.txt").write_text("a.mp4 0\n")
+    (val,) = read_splits([tmp_path / "lists"], root=tmp_path / "x")  # it has one on a folder of lists
+    assert lines(val) == [("a.mp4", (0,))]
+    (tmp_path / "lists" / "val.txt").unlink()
     with pytest.raises(DataError, match="--frame-folders: has no effect"):
-        read_splits([tmp_path], frame_folders=True)
+        read_splits([tmp_path], frames=FrameList())
 
 
 def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -122,3 +129,62 @@ def test_a_source_that_is_not_there_is_told(tmp_path: Path) -> None:
     for name in ("metadata.csv", "index.json"):
         with pytest.raises(DataError, match=f"{name}: there is no such file"):
             read_splits([tmp_path / name])
+
+
+def test_how_frames_are_named_is_found_out_and_parts_stay_parts(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    layouts.frames(tmp_path, "late", 6, "f{:03}.png", first=2)
+    for name in ("a b", "c"):
+        layouts.frames(tmp_path, name, 8, "f{:03}.png", first=0)
+    text = "other 0 3 0\nlate 0 2 0\na b 2 5 1\nc 0 8 0\na b 0 2 0\n"
+    (tmp_path / "train.txt").write_text(text)
+    (split,) = read_splits([tmp_path / "train.txt"], frames=FrameList(with_offset=True))
+    assert split.frames == FrameList("f{:03}.png", 0, with_offset=True)
+    assert split.samples[2].stored == FrameFolder(5, 2, "f{:03}.png")
+    copies = [replace(sample, path=split.relative(sample.path)) for sample in split.samples]
+    write_split(tmp_path / "copy.txt", copies, classes=None, frames=split.frames)
+    assert (tmp_path / "copy.txt").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("line", "frames", "hint"),
+    [
+        ("clips/gone.mp4 0", None, "none of its 1 videos is there.*with --root"),
+        ("clips/gone 5 0", FrameList(), "none of its 1 folders is there.*with --root"),
+        ("clips 5 0", None, "add --frame-folders"),
+        ("clips 2 5 0", FrameList(), "add --with-offset"),
+    ],
+)
+def test_a_list_of_which_nothing_is_there_is_refused(
+    line: str, frames: FrameList | None, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "list.txt").write_text(f"{line}\n")
+    with pytest.raises(DataError, match=hint):
+        read_splits([tmp_path / "list.txt"], frames=frames)
+
+
+def test_a_list_whose_first_videos_are_missing_is_read(tmp_path: Path) -> None:
+    touch(tmp_path / "there.mp4")
+    (tmp_path / "list.txt").write_text("".join(f"{number}.mp4 0\n" for number in range(30)) + "there.mp4 0\n")
+    assert len(read_splits([tmp_path / "list.txt"])[0].samples) == 31
+
+
+def test_a_table_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text("path,label\na.mp4,0\n")
+    with pytest.raises(DataError, match=r"is a table .*`iwin data list .*all\.csv` makes lists"):
+        read_splits([tmp_path / "all.csv"])
+
+
+def test_what_cannot_be_trained_on_is_refused_where_lists_are_made_of_it(tmp_path: Path) -> None:
+    touch(*(tmp_path / "clips" / name for name in ("train/x/a.mp4", "train/y/no.txt", "val/x/b.mp4", "val/z/c.mp4")))
+    train, val = read_splits([tmp_path / "clips"])
+    assert (train.hollow, val.hollow) == (("y",), ())
+    assert lines(val) == [("val/x/b.mp4", (0,)), ("val/z/c.mp4", (2,))]
+    with pytest.raises(DataError, match=r"train/y: the class folder holds no video"):
+        refuse_unfit([train])
+    with pytest.raises(DataError, match=r"val: val/z/c\.mp4 has label 2, of 2 classes .*--clean"):
+        refuse_unfit([val])
+    (tmp_path / "clips" / "list.txt").write_text("train/x/a.mp4 -1\nval/x/b.mp4 0\n")
+    with pytest.raises(DataError, match=r"list\.txt: train/x/a\.mp4 has no label"):
+        refuse_unfit(read_splits([tmp_path / "clips" / "list.txt"]))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from iwin.data.annotations import Sample
+from iwin.data.annotations import TRIED, Sample
 from iwin.errors import DataError
 from iwin.prepare.probe import VideoFacts
 from iwin.prepare.splits import Split
@@ -86,6 +86,7 @@ class Audit:
         conflicts: videos of equal content with different labels.
         groups: recordings with clips in several splits: how many in each.
         rule: what the recordings were told by; None if there was no such rule.
+        unlabelled: videos without a label.
         outside: videos with a label that there is no class for.
         empty: classes without a usable video, by split.
         odd: videos with an odd aspect.
@@ -98,6 +99,7 @@ class Audit:
     conflicts: tuple[tuple[Row, ...], ...]
     groups: Mapping[str, Mapping[str, int]]
     rule: str | None
+    unlabelled: tuple[Row, ...]
     outside: tuple[Row, ...]
     empty: Mapping[str, tuple[str, ...]]
     odd: tuple[Row, ...]
@@ -111,13 +113,14 @@ class Audit:
 def audit(splits: Sequence[Split], facts: Mapping[str, VideoFacts], rules: Rules) -> Audit:
     """Judge a data set.
 
-    A video is left out if its file has a problem or is too short, if an earlier line of its split has the same content,
-    if the same content stands under different labels, or if a later split has it too. Splits count in the order given,
-    except that the training split comes first: so it is training that gives up what it shares with validation.
+    A video is left out if it has no label or one that no class has, if its file has a problem or is too short, if an
+    earlier line of its split has the same content, if the same content stands under different labels, or if a later
+    split has it too. Splits count in the order given, except that the training split comes first: so it is training
+    that gives up what it shares with validation.
 
     Args:
         splits: what there is.
-        facts: what the files are, by path; with digests where sizes are equal.
+        facts: what the files are, by the samples' keys; with digests where sizes are equal.
         rules: what is asked for.
 
     Raises:
@@ -127,20 +130,22 @@ def audit(splits: Sequence[Split], facts: Mapping[str, VideoFacts], rules: Rules
     train = training_split(splits)
     order = {split.name: place for place, split in enumerate(sorted(splits, key=lambda split: split is not train))}
     rows = [
-        Row(split.name, split.relative(sample.path), sample, facts[sample.path])
+        Row(split.name, split.relative(sample.path), sample, facts[sample.key])
         for split in splits
         for sample in split.samples
     ]
     alike = _by_content(rows)
     conflicts = [places for places in alike if len({rows[place].sample.labels for place in places}) > 1]
-    classes = max(split.annotations.num_classes for split in splits) if rules.num_classes is None else rules.num_classes
-    outside = [place for place, row in enumerate(rows) if max(row.sample.labels) >= classes]
+    classes = _num_classes(splits) if rules.num_classes is None else rules.num_classes
+    unlabelled = [place for place, row in enumerate(rows) if not row.sample.labels]
+    outside = [place for place, row in enumerate(rows) if max(row.sample.labels, default=0) >= classes]
     marks: dict[int, str] = {}
     for places in alike:
         marks |= _marks_of_copies(rows, places, order)
     marks |= {place: "same content under another label" for places in conflicts for place in places}
     marks |= dict.fromkeys(outside, "label outside the classes")
     marks |= {place: mark for place, row in enumerate(rows) if (mark := _mark_of_file(row.facts, rules)) is not None}
+    marks |= dict.fromkeys(unlabelled, "no label")  # of a line of another form, the path is not certain either
     rows = [replace(row, left_out=marks.get(place)) for place, row in enumerate(rows)]
 
     def pick(groups: Iterable[Iterable[int]]) -> tuple[tuple[Row, ...], ...]:
@@ -153,6 +158,7 @@ def audit(splits: Sequence[Split], facts: Mapping[str, VideoFacts], rules: Rules
         conflicts=pick(conflicts),
         groups=_leaking_groups(rows, rule) if rule else {},
         rule=rule,
+        unlabelled=tuple(rows[place] for place in unlabelled),
         outside=tuple(rows[place] for place in outside),
         empty={split.name: _empty_classes(split, rows, classes) for split in splits},
         odd=tuple(row for row in rows if _is_odd(row.facts)),
@@ -191,7 +197,7 @@ def _by_content(rows: Sequence[Row]) -> list[list[int]]:
     places = defaultdict(list)
     for place, row in enumerate(rows):
         if row.facts.problem is None:
-            places[row.facts.digest or row.sample.path].append(place)
+            places[row.facts.digest or row.sample.key].append(place)
     return [found for found in places.values() if len(found) > 1]
 
 
@@ -242,6 +248,12 @@ def _stem(path: str) -> str:
 # ------------------------------------------------------------------------------------------ labels and verdict
 
 
+def _num_classes(splits: Iterable[Split]) -> int:
+    """Number of classes: of those with names, where there are any."""
+    named = [len(split.annotations.classes) for split in splits if split.annotations.classes]
+    return max(named or [split.annotations.num_classes for split in splits])
+
+
 def _empty_classes(split: Split, rows: Iterable[Row], classes: int) -> tuple[str, ...]:
     there = {label for row in rows if row.split == split.name and row.left_out is None for label in row.sample.labels}
     names = split.annotations.classes or tuple(map(str, range(classes)))
@@ -253,6 +265,8 @@ def _reasons(found: Audit, splits: Sequence[Split], rules: Rules) -> Iterable[st
     share = len(bad) / len(found.rows)
     if share > rules.max_bad_share:
         yield f"{len(bad)} of {len(found.rows)} videos ({share:.1%}) are unfit, more than {rules.max_bad_share:.1%}"
+    if found.unlabelled:
+        yield f"{_count(found.unlabelled, 'video')} without a label, such as {found.unlabelled[0]}"
     if found.outside:
         first = found.outside[0]
         yield f"{_count(found.outside, 'video')} with a label outside the classes, such as {first} ({_labels(first)})"
@@ -262,11 +276,19 @@ def _reasons(found: Audit, splits: Sequence[Split], rules: Rules) -> Iterable[st
     if found.groups:
         group, counts = next(iter(found.groups.items()))
         yield f"{_count(found.groups, 'recording')} in several splits, such as {group} in {' and '.join(counts)}"
+    for split in splits:
+        rows = [row for row in found.rows if row.split == split.name][:TRIED]
+        if all(row.facts.problem == "missing" for row in rows):
+            where = f"the first {TRIED} videos of {split.name}" if len(rows) == TRIED else f"all videos of {split.name}"
+            yield f"{where} are missing, so training would refuse it"
     names = {split.annotations.classes for split in splits if split.annotations.classes}
     if len(names) > 1:
         yield "the splits do not have the same class names"
     train = training_split(splits)
     empty = found.empty[train.name] if train is not None else ()
+    if train is not None and train.hollow:
+        yield f"{_count(train.hollow, 'class folder')} without a video, such as {train.hollow[0]}"
+        empty = tuple(name for name in empty if name not in train.hollow)
     if empty and not rules.allow_empty_classes:
         yield f"{_count(empty, 'class')} without a video to train on, such as {empty[0]}"
 

@@ -56,7 +56,7 @@ class VideoFacts:
     """One file. What could not be found out is None.
 
     Attributes:
-        path: the file.
+        path: the file; of a folder of frames, the sample's key.
         size: in bytes.
         mtime_ns: when it was last changed, in nanoseconds since 1970.
         problem: what is wrong with it; None for a good one.
@@ -97,9 +97,9 @@ class VideoFacts:
         try:
             status = Path(member.tar if member else path).stat()
         except OSError as error:
-            return cls(path, problem="missing", reason=f"{path}: is not there ({error.strerror})")
+            return cls(sample.key, problem="missing", reason=f"{path}: is not there ({error.strerror})")
         if isinstance(sample.stored, FrameFolder):
-            return cls(path, None, status.st_mtime_ns)
+            return cls(sample.key, None, status.st_mtime_ns)
         if not stat.S_ISREG(status.st_mode):
             return cls(path, problem="unreadable", reason=f"{path}: is not a file")
         size = member.size if member else status.st_size

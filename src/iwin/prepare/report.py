@@ -21,8 +21,8 @@ def report_of(found: Audit, splits: Sequence[Split], rules: Rules) -> dict[str, 
 
     Its entries: "may_train" and "reasons"; "rules"; "splits", for each its number of videos, of those that are good,
     how many are left out for which reason, its fingerprint and its empty classes; "duplicates", "leaks" and
-    "conflicts", lists of lists of "<split>: <path>"; "groups", the recordings in several splits; "outside" and "odd",
-    lists of "<split>: <path>"; "videos", an object for each line of each list.
+    "conflicts", lists of lists of "<split>: <path>"; "groups", the recordings in several splits; "unlabelled",
+    "outside" and "odd", lists of "<split>: <path>"; "videos", an object for each line of each list.
     """
     return {
         "format": "iwin-data-check",
@@ -40,6 +40,7 @@ def report_of(found: Audit, splits: Sequence[Split], rules: Rules) -> dict[str, 
         "leaks": _names(found.leaks),
         "conflicts": _names(found.conflicts),
         "groups": {group: dict(counts) for group, counts in found.groups.items()},
+        "unlabelled": [str(row) for row in found.unlabelled],
         "outside": [str(row) for row in found.outside],
         "odd": [str(row) for row in found.odd],
         "videos": [_video(row) for row in found.rows],
@@ -130,5 +131,5 @@ def write_clean_lists(path: Path, found: Audit, splits: Sequence[Split]) -> list
             raise DataError(f"--clean {path}: no video of {split.name} is good, so there is no list to write")
     for target, split in zip(paths, splits, strict=True):
         samples = [replace(row.sample, path=row.path) for row in found.clean(split.name)]
-        write_split(target, samples, classes=split.annotations.classes)
+        write_split(target, samples, classes=split.annotations.classes, frames=split.frames)
     return paths

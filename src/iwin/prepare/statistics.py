@@ -87,9 +87,9 @@ def measure(split: Split, facts: Mapping[str, VideoFacts]) -> Statistics:
 
     Args:
         split: the split.
-        facts: what its files are, by path.
+        facts: what its files are, by the samples' keys.
     """
-    found = [facts[sample.path] for sample in split.samples]
+    found = [facts[sample.key] for sample in split.samples]
     good = [video for video in found if video.num_frames is not None]
     names = split.annotations.classes or tuple(map(str, range(split.annotations.num_classes)))
     counts = Counter(label for sample in split.samples for label in sample.labels)

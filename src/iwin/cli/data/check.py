@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from iwin.prepare.audit import Audit, Row
     from iwin.prepare.splits import Split
 
+_SHOWN = 3
+"""How many of equal videos are named."""
+
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the verb."""
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         num_classes=args.num_classes,
         allow_empty_classes=args.allow_empty_classes,
     )
-    splits = read_sources(args)
+    splits = read_sources(args, refuse=False)
     samples = unique_samples(splits)
     if args.clean and any(isinstance(sample.stored, ShardMember) for sample in samples):
         raise ConfigError(
@@ -100,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     )
     facts = {found.path: found for found in follow(looking, title="checking", total=len(samples))}
     for sample in samples:
-        if (reason := facts[sample.path].reason) is not None:
+        if (reason := facts[sample.key].reason) is not None:
             print(reason, file=sys.stderr)
     result = audit(splits, facts, rules)
     write_report(report, report_of(result, splits, rules))
@@ -158,7 +161,8 @@ def rows_of_findings(result: "Audit") -> "Iterator[tuple[str, str, str]]":
         yield f"unfit: {name}", f"{len(rows):,}", str(rows[0])
     for name, groups in (("equal content in one split", result.duplicates), ("in several splits", result.leaks)):
         if groups:
-            yield name, f"{len(groups):,}", " = ".join(map(str, groups[0]))
+            more = [f"{len(groups[0]) - _SHOWN:,} more"] if len(groups[0]) > _SHOWN else []
+            yield name, f"{len(groups):,}", " = ".join([*map(str, groups[0][:_SHOWN]), *more])
     for group, counts in list(result.groups.items())[:1]:
         where = ", ".join(f"{count} in {split}" for split, count in counts.items())
         yield "recordings in several splits", f"{len(result.groups):,}", f"{group}: {where}"

@@ -22,19 +22,20 @@ _INTERVAL = 30.0
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
-    """`SOURCE …` and `--root`."""
+    """`SOURCE …`, `--root`, and the forms of lists."""
     parser.add_argument(
         "sources",
         nargs="+",
         metavar="SOURCE",
         help="a list (.txt, .csv), a metadata table, an index of shards, a folder of class folders, or a folder "
-        "with train/ and val/ in it",
+        "with train/ and val/, or train.txt and val.txt, in it",
     )
     parser.add_argument("--root", metavar="DIR", help="what a list's paths are relative to (default: its folder)")
     parser.add_argument("--multi-label", action="store_true", help="a list's lines can end in several labels")
     parser.add_argument(
         "--frame-folders", action="store_true", help="a list names folders of frames, in lines of `path frames label`"
     )
+    parser.add_argument("--with-offset", action="store_true", help="the same, in lines of `path offset frames label`")
 
 
 def add_work_options(parser: argparse.ArgumentParser, *, time_limit: float) -> None:
@@ -86,20 +87,30 @@ def check_least(value: int, least: int, option: str) -> None:
         raise ConfigError(f"{option} {value}: is a whole number from {least} up")
 
 
-def read_sources(args: argparse.Namespace) -> "list[Split]":
-    """The splits that SOURCE and --root name."""
-    from iwin.prepare.splits import read_splits
+def read_sources(args: argparse.Namespace, *, refuse: bool = True) -> "list[Split]":
+    """The splits that SOURCE and the options beside it name.
 
-    return read_splits(args.sources, root=args.root, multi_label=args.multi_label, frame_folders=args.frame_folders)
+    Args:
+        args: what `add_sources` declared.
+        refuse: whether videos that training cannot use for their labels are refused.
+    """
+    from iwin.data.annotations import FrameList
+    from iwin.prepare.splits import read_splits, refuse_unfit
+
+    frames = FrameList(with_offset=args.with_offset) if args.frame_folders or args.with_offset else None
+    splits = read_splits(args.sources, root=args.root, multi_label=args.multi_label, frames=frames)
+    if refuse:
+        refuse_unfit(splits)
+    for split in splits:
+        if split.frames is not None and split.frames[:2] != FrameList()[:2]:
+            template, start, _ = split.frames
+            print(f"{split.name}: frames are named as by filename_tmpl={template} start_index={start}", file=sys.stderr)
+    return splits
 
 
 def unique_samples(splits: "Iterable[Split]") -> "list[Sample]":
-    """The videos of some splits, each file once."""
-    unique: dict[str, Sample] = {}
-    for split in splits:
-        for sample in split.samples:
-            unique.setdefault(sample.path, sample)
-    return list(unique.values())
+    """The videos of some splits, each file and each part of a folder of frames once."""
+    return list({sample.key: sample for split in splits for sample in split.samples}.values())
 
 
 def follow(items: Iterable[T], *, title: str, total: int) -> Iterator[T]:

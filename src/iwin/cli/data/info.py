@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     picture = output_file(args.histograms, [".png", ".pdf", ".svg"]) if args.histograms else None
     journal = output_file(args.journal, [".jsonl"]) if args.journal else None
     work = work_options(args)
-    splits = read_sources(args)
+    splits = read_sources(args, refuse=False)
     samples = unique_samples(splits)
     looking = scan(samples, depth="open", journal=journal, processes=work.processes, time_limit=work.time_limit)
     facts = {found.path: found for found in follow(looking, title="measuring", total=len(samples))}

@@ -1,6 +1,7 @@
 """`iwin data list`: list files and classes.txt from the annotations of a data set."""
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -165,7 +166,8 @@ def on_disk(found: "Format", reading: "Reading", library: "Library", args: argpa
 
     if args.segments and found.name != "activitynet":
         raise DataError(f"--segments: {found.title} tell of whole videos; leave it out")
-    frames = args.frames or args.segments
+    parts = any(row.part for rows in reading.splits.values() for row in rows)
+    frames = args.frames or args.segments or parts
     splits = resolve(reading, library, frames=frames, keep_missing=args.keep_missing)
     if not frames and library.frames and not any(split.found for split in splits.values()):
         as_frames = resolve(reading, library, frames=True)
@@ -218,6 +220,8 @@ def notes(split: "Split", found: "Format") -> list[str]:
         said.append(f"{split.repeated} rows repeat another one")
     if split.conflicts:
         said.append(f"{len(split.conflicts)} videos have rows that disagree; the first is kept: {split.conflicts[0]}")
+    if split.beyond:
+        said.append(f"{len(split.beyond)} name more frames than their folders hold, such as {split.beyond[0]}")
     if found.is_general and split.elsewhere:
         name, path = split.elsewhere[0]
         said.append(f"{len(split.elsewhere)} lie in folders that are not named: {name} is taken to be {path}")
@@ -245,6 +249,10 @@ def advise(lists: "Mapping[str, Sequence[Entry]]", library: "Library", *, videos
     """Say how to use the lists."""
     of_frames = frame_settings(lists, library)
     several = any(len(entry.labels) > 1 for entries in lists.values() for entry in entries)
+    command = ["iwin", "data", "check", str(out), *(["--root", str(videos)] if not out.samefile(videos) else [])]
+    if of_frames:
+        command.append("--with-offset" if "with_offset=True" in of_frames else "--frame-folders")
+    print("to check them:", shlex.join(command + ["--multi-label"] * several))
     if out.samefile(videos) and {"train", "val"} <= lists.keys() and not of_frames and not several:
         print(f"to train on them: iwin train CONFIG --data {out}")
         return
