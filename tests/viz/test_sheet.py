@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iwin.viz.sheet import MARGIN, Seen, draw_moving, draw_sheet
+from iwin.viz.sheet import MARGIN, Seen, _lines, draw_moving, draw_sheet
 
 
 def seen(shade: int, *, frames: int = 4, title: str = "rise") -> Seen:
@@ -35,3 +36,25 @@ def test_a_gif_moves(tmp_path: Path) -> None:
             sheet.seek(t)
             corner = sheet.convert("RGB").getpixel((MARGIN + 30 + MARGIN + 15, MARGIN + 10))
             assert corner == (100 + 10 * t,) * 3
+
+
+@pytest.mark.parametrize("draw", [draw_moving, draw_sheet])
+def test_a_title_wider_than_its_clip_is_continued_below(tmp_path: Path, draw: Callable[..., None]) -> None:
+    """Two classes of a mix: both have to be readable."""
+    heights = {}
+    for title in ("rise", "rise fall"):
+        draw([seen(0, frames=1, title=title)], tmp_path / "sheet.gif")
+        with Image.open(tmp_path / "sheet.gif") as sheet:
+            heights[title] = sheet.height
+    assert heights["rise fall"] > heights["rise"]
+
+
+def test_captions_break_between_words_and_folders() -> None:
+    def lines(text: str, width: int) -> list[str]:
+        return [line.rstrip() for line in _lines(text, width)]
+
+    assert lines("0.61 rise + 0.39 fall", 200) == ["0.61 rise + 0.39 fall"]
+    assert lines("0.61 rise + 0.39 fall", 64) == ["0.61 rise", "+ 0.39 fall"]
+    assert lines("shrink/000.mp4, view 1/6", 60) == ["shrink/", "000.mp4,", "view 1/6"]
+    first, cut, last = lines("a much_too_long_name b", 60)
+    assert (first, cut[:4], cut[-1], last) == ("a", "much", "…", "b")

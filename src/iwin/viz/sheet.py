@@ -1,6 +1,7 @@
 """Clips with captions in one picture: their frames side by side, or moving."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ TEXT = 13
 """Height of the letters in pixels."""
 
 _LINE = TEXT + 5
+_PIECES = re.compile(r"(?:\+ )?[^ /]+[ /]*")
+"""What a line of text may end after."""
+
+_FONT = ImageFont.load_default(TEXT)
 _PAPER, _INK, _FAINT = "white", "black", "#666666"
 
 
@@ -46,14 +51,17 @@ def draw_sheet(clips: Sequence[Seen], path: Path, *, columns: int = 8) -> None:
     """
     height, width = clips[0].clip.shape[1:3]
     shown = min(columns, max(len(seen.clip) for seen in clips))
-    row = height + 2 * _LINE + MARGIN
-    sheet = Image.new("RGB", (shown * (width + MARGIN) + MARGIN, len(clips) * row + MARGIN), _PAPER)
-    for number, seen in enumerate(clips):
+    sheet_width = shown * (width + MARGIN) + MARGIN
+    captions = [_caption(seen, width=sheet_width - 2 * MARGIN) for seen in clips]
+    room = max(map(len, captions)) * _LINE
+    row = room + height + MARGIN
+    sheet = Image.new("RGB", (sheet_width, len(clips) * row + MARGIN), _PAPER)
+    for number, (seen, caption) in enumerate(zip(clips, captions, strict=True)):
         top = MARGIN + number * row
-        _write_caption(sheet, seen, left=MARGIN, top=top, width=sheet.width - 2 * MARGIN)
+        _write(sheet, caption, left=MARGIN, top=top)
         places = torch.linspace(0, len(seen.clip) - 1, min(shown, len(seen.clip))).round().long()
         for column, frame in enumerate(seen.clip[places]):
-            sheet.paste(Image.fromarray(frame.numpy()), (MARGIN + column * (width + MARGIN), top + 2 * _LINE))
+            sheet.paste(Image.fromarray(frame.numpy()), (MARGIN + column * (width + MARGIN), top + room))
     write_atomically(path, lambda temporary: sheet.save(temporary, format=_format(path)))
 
 
@@ -68,13 +76,14 @@ def draw_moving(clips: Sequence[Seen], path: Path, *, frames_per_second: float =
     height, width = clips[0].clip.shape[1:3]
     columns = math.ceil(math.sqrt(len(clips)))
     rows = math.ceil(len(clips) / columns)
-    cell_x, cell_y = width + MARGIN, height + 2 * _LINE + MARGIN
+    captions = [_caption(seen, width=width) for seen in clips]
+    cell_x, cell_y = width + MARGIN, height + max(map(len, captions)) * _LINE + MARGIN
     paper = Image.new("RGB", (columns * cell_x + MARGIN, rows * cell_y + MARGIN), _PAPER)
     corners = [
         (MARGIN + number % columns * cell_x, MARGIN + number // columns * cell_y) for number in range(len(clips))
     ]
-    for seen, (left, top) in zip(clips, corners, strict=True):
-        _write_caption(paper, seen, left=left, top=top + height, width=width)
+    for caption, (left, top) in zip(captions, corners, strict=True):
+        _write(paper, caption, left=left, top=top + height)
     pictures = []
     for t in range(max(len(seen.clip) for seen in clips)):
         picture = paper.copy()
@@ -96,16 +105,32 @@ def _format(path: Path) -> str:
     return Image.registered_extensions()[path.suffix.lower()]
 
 
-def _write_caption(sheet: Image.Image, seen: Seen, *, left: int, top: int, width: int) -> None:
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(TEXT)
-    for line, (text, colour) in enumerate(((seen.title, _INK), (seen.source, _FAINT))):
-        draw.text((left, top + line * _LINE + 1), _fitting(text, font, width), fill=colour, font=font)
+def _caption(seen: Seen, *, width: int) -> list[tuple[str, str]]:
+    """The lines of a caption and their colours."""
+    return [
+        (line, colour) for text, colour in ((seen.title, _INK), (seen.source, _FAINT)) for line in _lines(text, width)
+    ]
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """A text, cut where it is wider than its place."""
-    cut = text
-    while cut and font.getlength(cut if cut == text else cut + "…") > width:
+def _lines(text: str, width: int) -> list[str]:
+    """A text in lines that fit, broken between words and folders; what does not fit by itself is cut."""
+    lines: list[str] = []
+    for piece in _PIECES.findall(text):
+        if lines and _FONT.getlength((lines[-1] + piece).rstrip()) <= width:
+            lines[-1] += piece
+        else:
+            lines.append(_fitting(piece, width))
+    return lines
+
+
+def _fitting(piece: str, width: int) -> str:
+    whole = cut = piece.rstrip()
+    while cut and _FONT.getlength(cut if cut == whole else cut + "…") > width:
         cut = cut[:-1]
-    return cut if cut == text else cut + "…"
+    return piece if cut == whole else f"{cut}… "
+
+
+def _write(sheet: Image.Image, caption: list[tuple[str, str]], *, left: int, top: int) -> None:
+    draw = ImageDraw.Draw(sheet)
+    for number, (line, colour) in enumerate(caption):
+        draw.text((left, top + number * _LINE + 1), line, fill=colour, font=_FONT)

@@ -153,7 +153,7 @@ def _videos(
                 Seen(
                     clip.clone(),  # the others of the batch need not stay in memory
                     _title(target, annotations.classes),
-                    f"{path.parent.name}/{path.name}" + (f", view {view} of {views}" if views > 1 else ""),
+                    f"{path.parent.name}/{path.name}" + (f", view {view}/{views}" if views > 1 else ""),
                 )
                 for view, (clip, target) in enumerate(zip(clips[of_video], targets[of_video], strict=True), 1)
             ]
