@@ -83,15 +83,11 @@ class Recipe:
         """The encoder's options."""
         if self.is_mpeg2:
             # Measured: quantiser 6 is as good as quality 23; both double what they round to with every 6 of quality.
-            quantiser = round(6 * 2 ** ((self.crf - 23) / 6))
+            quantiser = str(round(6 * 2 ** ((self.crf - 23) / 6)))
             # Without low_delay the decoder waits for B-pictures, which there are not.
-            return {"flags": "+qscale+low_delay", "global_quality": str(quantiser * _LAMBDA)}
+            return {"flags": "+qscale+low_delay", "qmin": quantiser, "qmax": quantiser}
         options = {"crf": str(self.crf), "preset": self.preset, "x264-params": "scenecut=0:open-gop=0"}
         return options | ({"tune": "fastdecode"} if self.fast_decode else {})
-
-
-_LAMBDA = 118
-"""FFmpeg's FF_QP2LAMBDA, by which quantisers are told."""
 
 
 def _even(side: float) -> int:
