@@ -158,6 +158,32 @@ def test_a_shard_that_was_cut_off_is_named(clips: list[Path], tmp_path: Path) ->
         open_sample(sample)
 
 
+@pytest.mark.parametrize(
+    ("order", "cut_in", "left"),
+    [(("cls", "mp4"), "c.mp4", "ab"), (("mp4", "cls"), "c.mp4", "ab"), (("mp4", "json"), "c.json", "ab")],
+)
+def test_what_can_be_read_of_a_tar_file_that_breaks_off_is_used(
+    order: tuple[str, str], cut_in: str, left: str, clips: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = {"cls": b"1", "json": b'{"label": 1}', "mp4": clips[0].read_bytes()}
+    tar = write_tar(tmp_path / "x.tar", [(f"{name}.{kind}", content[kind]) for name in "abc" for kind in order])
+    with tarfile.open(tar) as opened:
+        offset = opened.getmember(cut_in).offset_data
+    tar.write_bytes(tar.read_bytes()[: offset + 5])
+    for _ in range(2):  # what is incomplete is told whenever it is opened
+        caplog.clear()
+        annotations = read(tar)
+        assert [Path(sample.path).stem for sample in annotations.samples] == list(left)
+        for sample in annotations.samples:
+            with open_sample(sample) as video:
+                assert video.num_frames == 12
+        (record,) = caplog.records
+        assert record.getMessage().startswith(f"{tar}: breaks off after 2 videos (")
+    tar.write_bytes(tar.read_bytes()[:700])
+    with pytest.raises(DataError, match=r"x\.tar: cannot be read as a tar file of samples \(.*\); write it anew"):
+        read(tar)
+
+
 def test_braces() -> None:
     assert expand_braces("a.tar") == ["a.tar"]
     assert expand_braces("{a,b}-{08..10}.tar") == [f"{x}-{n}.tar" for x in "ab" for n in ("08", "09", "10")]

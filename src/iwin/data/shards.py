@@ -10,6 +10,8 @@ writes beside the tar files, or from one that is made of the tar headers on the 
 import contextlib
 import hashlib
 import json
+import logging
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,8 @@ from iwin.data.annotations import (
 from iwin.data.sources import beside, files_below, is_url, join, look_into, path_in, read_bytes, state_of
 from iwin.errors import DataError, IwinError
 from iwin.files import save_json
+
+log = logging.getLogger(__name__)
 
 INDEX = "index.json"
 FORMAT, VERSION = "iwin-shards", 1
@@ -142,16 +146,20 @@ def _members(tar: str) -> list[Member]:
         return [(member, at, size, labels) for member, at, size, labels in json.loads(cached.read_bytes())]
     except (OSError, ValueError):
         pass
-    members = look_into(tar, partial(_scan, tar))
+    members, damage = look_into(tar, partial(_scan, tar))
+    if damage is not None:  # not kept, to be told again
+        log.warning("%s: breaks off after %d videos (%s); they are used, write it anew", tar, len(members), damage)
+        return members
     with contextlib.suppress(IwinError):  # a cache that cannot be written costs the next opening a scan
         save_json(cached, members)
     return members
 
 
-def _scan(path: str, file: BinaryIO) -> list[Member]:
-    """The videos of an open tar file, in their order."""
+def _scan(path: str, file: BinaryIO) -> tuple[list[Member], str | None]:
+    """The videos of an open tar file, in their order, and what keeps the rest of it from being read."""
     videos: dict[str, tarfile.TarInfo] = {}
     labels: dict[str, list[str | int]] = {}
+    damage: str | None = None
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for info in tar:
@@ -162,8 +170,14 @@ def _scan(path: str, file: BinaryIO) -> list[Member]:
                 elif name.endswith((".cls", ".json")) and (member := tar.extractfile(info)):
                     labels[key] = _labels(name, member.read()) or labels.get(key, [])
     except (tarfile.TarError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a tar file of samples ({error}); write it anew") from None
-    return [(info.name, info.offset_data, info.size, labels.get(key, [])) for key, info in videos.items()]
+        end = file.seek(0, os.SEEK_END)
+        # Of the sample that it breaks off in, the video can be cut, or the label lacking.
+        whole = [(key, info) for key, info in videos.items() if info.offset_data + info.size <= end and key in labels]
+        if isinstance(error, ValueError) or not whole:
+            raise DataError(f"{path}: cannot be read as a tar file of samples ({error}); write it anew") from None
+        damage, videos = str(error), dict(whole)
+    members = [(info.name, info.offset_data, info.size, labels.get(key, [])) for key, info in videos.items()]
+    return members, damage
 
 
 def _labels(name: str, content: bytes) -> list[str | int]:
