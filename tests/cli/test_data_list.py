@@ -143,6 +143,8 @@ def test_one_list_can_be_named(tmp_path: Path) -> None:
     assert result.status == 0, result.err
     assert [path.name for path in (tmp_path / "lists").iterdir()] == ["val.txt"]
     assert "their paths are relative to clips" in result.out
+    result = iwin("data", "list", "clips/mine.txt", "--split", "val", cwd=tmp_path)
+    assert "to check them: iwin data check clips/val.txt\n" in result.out
 
 
 @pytest.mark.parametrize(

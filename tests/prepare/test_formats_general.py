@@ -189,6 +189,13 @@ def test_a_list_beside_folders_that_are_no_classes_is_read(folders: tuple[str, .
     assert read_annotations([tmp_path])[0].name == "list"
 
 
+def test_tables_beside_folders_named_after_splits_are_read(tmp_path: Path) -> None:
+    for name in ("Train", "Validation"):
+        layouts.frames(tmp_path, f"{name}/34870", 2)
+        layouts.write(tmp_path, f"{name}.csv", "video_id,label\n34870,Drumming Fingers\n")
+    assert read_annotations([tmp_path])[0].name == "table"
+
+
 def test_what_is_nothing_known_gets_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no annotations of a known form"):
         read_annotations([tmp_path])

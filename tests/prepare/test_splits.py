@@ -116,7 +116,10 @@ def test_options_without_effect_are_refused(tmp_path: Path) -> None:
     (tmp_path / "lists" / "val.txt").write_text("a.mp4 0\n")
     (val,) = read_splits([tmp_path / "lists"], root=tmp_path / "x")  # it has one on a folder of lists
     assert lines(val) == [("a.mp4", (0,))]
-    (tmp_path / "lists" / "val.txt").unlink()
+    (tmp_path / "lists" / "val.txt").rename(tmp_path / "val.txt")  # beside class folders, it is one list of several
+    (tmp_path / "lists").rmdir()
+    assert read_splits([tmp_path])[0].annotations.classes == ("x",)
+    (tmp_path / "val.txt").unlink()
     with pytest.raises(DataError, match="--frame-folders: has no effect"):
         read_splits([tmp_path], frames=FrameList())
 

@@ -64,7 +64,8 @@ def read_splits(
     Args:
         sources: list files (.txt, .csv), metadata tables, shards by their index or tar files; folders of class folders,
             of shards or with a metadata table; folders with such folders train/, val/ or test/ in them, whose classes
-            are the training folder's; folders with the lists train.txt, val.txt or test.txt.
+            are the training folder's; folders with the lists train.txt, val.txt and test.txt; without train.txt
+            where `root` or `frames` says that lists are meant.
         root: what the paths in lists are relative to; None stands for each list's own folder.
         multi_label: whether the lines of lists can end in several labels.
         frames: where lists name folders of pictures, the form of their lines; how the pictures are named is found out
@@ -93,7 +94,7 @@ def _read(
         is_list = source.suffix in LIST_SUFFIXES and (frames is not None or not is_table(place))
         if is_list and not source.is_dir():
             yield _read_list(source, root=root, multi_label=multi_label, frames=frames)
-        elif lists:
+        elif lists and (lists[0].stem == "train" or root is not None or frames is not None):
             yield from _read(lists, root=root, multi_label=multi_label, frames=frames)
         elif root is not None:
             raise DataError(f"--root {root}: has no effect on {source}; it is for list files")

@@ -167,7 +167,7 @@ def on_disk(found: "Format", reading: "Reading", library: "Library", args: argpa
     if args.segments and found.name != "activitynet":
         raise DataError(f"--segments: {found.title} tell of whole videos; leave it out")
     parts = any(row.part for rows in reading.splits.values() for row in rows)
-    frames = args.frames or args.segments or parts
+    frames = args.frames or args.segments or (parts and bool(library.frames))
     splits = resolve(reading, library, frames=frames, keep_missing=args.keep_missing)
     if not frames and library.frames and not any(split.found for split in splits.values()):
         as_frames = resolve(reading, library, frames=True)
@@ -249,7 +249,15 @@ def advise(lists: "Mapping[str, Sequence[Entry]]", library: "Library", *, videos
     """Say how to use the lists."""
     of_frames = frame_settings(lists, library)
     several = any(len(entry.labels) > 1 for entries in lists.values() for entry in entries)
-    command = ["iwin", "data", "check", str(out), *(["--root", str(videos)] if not out.samefile(videos) else [])]
+    root = [] if out.samefile(videos) else ["--root", str(videos)]
+    is_folder = "train" in lists or root or of_frames
+    command = [
+        "iwin",
+        "data",
+        "check",
+        *([str(out)] if is_folder else [str(out / f"{name}.txt") for name in lists]),
+        *root,
+    ]
     if of_frames:
         command.append("--with-offset" if "with_offset=True" in of_frames else "--frame-folders")
     print("to check them:", shlex.join(command + ["--multi-label"] * several))

@@ -104,11 +104,10 @@ def _recognised(source: Source) -> tuple[Format, Sequence[Path]]:
     found = [(one, files) for one in FORMATS if (files := one.files(source))]
     own = [pair for pair in found if not pair[0].is_general]
     candidates = own or found
-    if [one for one, _ in candidates] == [folders.FORMAT, lists.FORMAT]:
-        if lists.come_from_folders(candidates[1][1]):
-            candidates = candidates[:1]
-        elif folders.hold_no_classes(source.folder):
-            candidates = candidates[1:]
+    if [one for one, _ in candidates] == [folders.FORMAT, lists.FORMAT] and lists.come_from_folders(candidates[1][1]):
+        candidates = candidates[:1]
+    elif len(candidates) > 1 and candidates[0][0] is folders.FORMAT and folders.hold_no_classes(source.folder):
+        candidates = candidates[1:]
     if not candidates:
         raise DataError(
             f"{_place(source)}: holds no annotations of a known form; name the form with --format "
