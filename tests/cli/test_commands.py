@@ -67,6 +67,26 @@ def test_testing_prints_figures_and_writes_a_report(trained: Path, tmp_path: Pat
     assert float(figures["top1_acc_listed"]) == pytest.approx(sum(hits) / 7, abs=1e-4)
 
 
+def test_testing_names_bad_videos_in_a_file_also_when_it_stops(trained: Path, tmp_path: Path) -> None:
+    weights, good = trained / "run" / "best.safetensors", trained / "clips" / "val" / "class 0" / "0.mp4"
+    lines = [f"{number}.mp4 0\n" for number in range(14)]
+    for number in range(14):
+        (tmp_path / f"{number}.mp4").write_bytes(b"not a video")
+    test = ["test", "iwin_nano_demo", weights, "--data", "list.txt", "--cfg-options", *SMALL]
+
+    (tmp_path / "list.txt").write_text(f"{good} 0\n")
+    assert iwin(*test, cwd=tmp_path).status == 0
+    assert not (tmp_path / "bad_files.jsonl").exists(), "nothing is to be named"
+
+    (tmp_path / "list.txt").write_text(f"{good} 0\n" * 6 + "".join(lines))
+    result = iwin(*test, "data.bad_videos.max_share=0.6", cwd=tmp_path)
+    assert result.status == 1
+    assert "iwin: list.txt: 13 of 20 videos could not be read, more than the 12 allowed" in result.err
+    assert result.err.endswith("\nAll that were met are named in bad_files.jsonl\n")
+    named = [json.loads(line)["path"] for line in (tmp_path / "bad_files.jsonl").read_text().splitlines()]
+    assert named == [f"{number}.mp4" for number in range(13)]
+
+
 def test_upstreams_options_of_testing_are_taken(trained: Path, tmp_path: Path) -> None:
     upstream = ["--gpu-collect", "--tmpdir", "somewhere", "--fuse-conv-bn", "--launcher", "none", "--local_rank", "0"]
     options = ["--average-clips", "score", "--out", tmp_path / "scores.pkl", "--data", "clips/val"]

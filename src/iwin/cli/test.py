@@ -50,7 +50,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--bad-files",
         metavar="FILE",
-        help="name videos that cannot be read, in lines of JSON (default: bad_files.jsonl beside --report or --out)",
+        help="name videos that cannot be read, in lines of JSON (default: bad_files.jsonl, beside --report or --out if "
+        "given)",
     )
     parser.add_argument("--average-clips", choices=["prob", "score"], help="mean of the views' softmax or logits")
     parser.add_argument(
@@ -108,12 +109,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def bad_files_path(args: argparse.Namespace) -> Path | None:
-    """Where bad videos are named: where the command line says, or beside what it has written."""
+def bad_files_path(args: argparse.Namespace) -> Path:
+    """Where bad videos are named: where the command line says, beside what it has written, or here."""
     if args.bad_files:
         return output_file(args.bad_files, [".jsonl"])
     beside = args.report or args.out
-    return Path(beside).with_name("bad_files.jsonl") if beside else None
+    return (Path(beside).parent if beside else Path()) / "bad_files.jsonl"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Tested:
 
 
 def test_split(
-    trained: "Trained", config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog", bad_files: Path | None
+    trained: "Trained", config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog", bad_files: Path
 ) -> Tested:
     """Score the test split of a run, and name the videos that could not be read, also in the file `bad_files`."""
     from iwin.build import build_test, decoder_notes

@@ -79,6 +79,11 @@ class BadFiles:
                 if self._path is not None:
                     self._write(file)
 
+    def complaint(self, bad: BadVideos) -> str:
+        """Why there are too many, naming the first of them, and the file with all that were met."""
+        is_kept = self._path is not None and self._path.exists()
+        return bad.complaint() + (f"\nAll that were met are named in {self._path}" if is_kept else "")
+
     def _write(self, file: BadFile) -> None:
         assert self._path is not None
         try:

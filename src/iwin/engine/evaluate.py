@@ -170,5 +170,5 @@ def evaluate(
     bad = evaluation.loader.bad
     bad_files.tell(evaluation.split, bad)
     if bad.exceeded or not scores.decoded.any():
-        raise BadVideosError(f"{evaluation.annotations.source}: {bad.complaint()}")
+        raise BadVideosError(f"{evaluation.annotations.source}: {bad_files.complaint(bad)}")
     return scores, figures(scores, metrics=evaluation.metrics, topk=evaluation.topk)

@@ -250,7 +250,8 @@ def stop_if_requested(run: Training, state: Progress) -> None:
         stopped = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
         go_on = f"to go on exactly from here, run the same command with --resume-from {run.work_dir.path}"
         if run.loader.bad.exceeded:
-            raise BadVideosError(f"{stopped}, with everything saved ({go_on}): {run.loader.bad.complaint()}")
+            complaint = run.bad_files.complaint(run.loader.bad)
+            raise BadVideosError(f"{stopped}, with everything saved ({go_on}): {complaint}")
         raise TrainingStopped(f"{stopped}; {go_on}")
 
 
