@@ -3,15 +3,16 @@
     python benchmarks/write_tables.py
 
 Every `<!-- record: NAME -->` … `<!-- end -->` there becomes the table of benchmarks/results/NAME.json, so that no
-figure in the document is typed by hand. Charts that it shows are drawn into docs/images.
+figure in the document is typed by hand. The charts of all records are drawn anew, too, beside them and in docs/images.
 """
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
-from iwin.bench.charts import growth, save
+from iwin.bench.charts import draw_charts
 from iwin.bench.report import device, mebibytes, spread
 from iwin.bench.variants import baseline, find_variant
 
@@ -79,11 +80,14 @@ def about(record: dict[str, Any]) -> str:
 
 
 def draw(text: str) -> None:
-    """The charts of growth that the document shows, as docs/images/NAME.png."""
+    """The charts of all records, beside them, and those of growth that the document shows, as docs/images/NAME.png."""
+    for path in RESULTS.glob("*.json"):
+        record = json.loads(path.read_text())
+        if "variants" in record:
+            draw_charts(record, RESULTS, path.stem)
+    IMAGES.mkdir(exist_ok=True)
     for name in re.findall(r"\(images/(\S+)\.png\)", text):
-        record = json.loads((RESULTS / f"{name}.json").read_text())
-        IMAGES.mkdir(exist_ok=True)
-        save(growth(record["growth"]), IMAGES / f"{name}.png")
+        shutil.copyfile(RESULTS / f"{name}_growth.png", IMAGES / f"{name}.png")
 
 
 if __name__ == "__main__":

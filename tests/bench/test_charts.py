@@ -1,16 +1,26 @@
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from iwin.bench import charts
 from iwin.bench.charts import draw_charts
 from iwin.bench.report import table
+from iwin.bench.subjects import Job
+from iwin.bench.variants import VARIANTS, find_variant
+
+JOB = asdict(Job("fp32", batch=2))
 
 RECORD: dict[str, Any] = {
+    "date": "2026-11-26T07:35:57Z",
+    "machine": {"gpu": None, "cpu": "a CPU", "threads": 2},
     "matmul_gmacs_per_second": {"fp32": 100.0},
     "variants": {
         name: {
+            "job": JOB,
             "clips_per_second": {"median": speed, "min": 0.9 * speed, "max": 1.1 * speed},
             "peak_bytes": 2**28,
             "saved_bytes": None,
@@ -22,7 +32,7 @@ RECORD: dict[str, Any] = {
         }
         for name, speed in (("reference-fp32", 1.0), ("fp32", 2.5), ("swin3d_t-fp32", 2.0))
     }
-    | {"bf16": {"error": "differs"}},
+    | {"bf16": {"job": JOB, "error": "differs"}},
     "growth": {
         "frames": [
             {"variant": name, "frames": frames, "seconds": 0.1 * frames, "peak_bytes": peak and peak * frames}
@@ -48,3 +58,57 @@ def test_table_has_a_row_for_every_variant_and_the_reason_for_what_was_not_measu
     assert found.row_count == 4
     assert list(found.columns[0].cells) == ["reference-fp32", "fp32", "swin3d_t-fp32", "bf16"]
     assert list(found.columns[1].cells)[1:] == ["2.5 (2.25-2.75)", "2 (1.8-2.2)", "differs"]
+
+
+def words(figure: Any) -> list[str]:
+    """All that is written in a figure."""
+    from matplotlib.text import Text
+
+    figure.draw_without_rendering()  # labels of ticks are written then
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def test_a_chart_says_what_was_measured_where_and_when() -> None:
+    for draw in (charts.speed, charts.memory):
+        title = draw(RECORD).get_suptitle()
+        assert title == "iwin_tiny, inference, 2 clips of 32 x 224 x 224 at once\na CPU, 2 threads, 2026-11-26"
+    assert "growth around 2 clips of 32 x 224 x 224 at once" in charts.growth(RECORD).get_suptitle()
+
+
+def test_a_chart_has_a_legend_and_marks_clips_of_another_size() -> None:
+    said = words(charts.speed(RECORD))
+    assert {"the plain model, fp32", "Iwin, fp32", "other authors' model, fp32", "clips of another size"} <= set(said)
+    assert "swin3d_t-fp32, 16 x 224 x 224" in said
+    assert "not measured" in said  # bf16
+    alike = {name: told | {"job": JOB | {"frames": 16}} for name, told in RECORD["variants"].items()}
+    said = words(charts.speed(RECORD | {"variants": alike}))
+    assert "swin3d_t-fp32" in said
+    assert "clips of another size" not in said
+
+
+def test_a_chart_of_memory_says_who_tells_none() -> None:
+    openvino = RECORD["variants"]["fp32"] | {"peak_bytes": None}
+    said = words(charts.memory(RECORD | {"variants": RECORD["variants"] | {"fp32-openvino": openvino}}))
+    assert "not told: it takes its memory once and keeps it" in said
+
+
+def test_no_two_lines_of_growth_look_the_same_and_bars_have_their_colours() -> None:
+    ours = [variant for variant in VARIANTS if variant.family in ("iwin", "reference")]
+    assert len({(charts.colour(variant), charts.MARKERS[variant.how]) for variant in ours}) == len(ours)
+    bar = charts.speed(RECORD).axes[0].patches[0].get_facecolor()
+    line = charts.growth(RECORD).axes[0].lines[0]
+    assert bar == line.get_color() == charts.colour(find_variant("reference-fp32"))
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.09, 0.35), (0.3, 0.3), (1, 1000), (22, 1040), (200, 300)])
+def test_an_axis_has_ticks_around_and_between_its_values(least: float, most: float) -> None:
+    marks = charts.round_numbers(least, most)
+    assert len(marks) >= 2
+    assert marks[0] <= least
+    assert marks[-1] >= most
+    assert all(b / a <= 2.5001 for a, b in pairwise(marks))
+
+
+def test_matrix_products_alone_have_no_chart(tmp_path: Path) -> None:
+    variants = {"matmul-fp32": RECORD["variants"]["fp32"]}
+    assert draw_charts(RECORD | {"variants": variants, "growth": {}}, tmp_path, "name") == []

@@ -150,7 +150,10 @@ def test_growth_table_has_a_row_for_every_size_and_tells_sides() -> None:
         {"variant": "bf16", "pixels": 56 * 56, "size": "56", "seconds": 0.125, "peak_bytes": None},
         {"variant": "fp32", "pixels": 112 * 160, "size": "112x160", "seconds": 2.0, "peak_bytes": 2**30},
     ]
-    found = growth_table({"pixels": points, "batch": [{"variant": "fp32", "batch": 2, "seconds": 1, "peak_bytes": 0}]})
+    batch = [{"variant": "fp32", "batch": 2, "seconds": 1, "peak_bytes": 0}]
+    middle = record(["iwin"], [entry("fp32", [[1.0]])], {"pixels": points, "batch": batch})
+    found = growth_table(middle)
+    assert str(found.title).startswith("iwin_nano, inference, growth around one clip of 4 x 32")
     rows = list(zip(*(column.cells for column in found.columns), strict=True))
     assert rows == [
         ("side 56", "0.25 s, 1 MiB", "0.125 s"),
@@ -199,7 +202,7 @@ def test_growth_has_a_point_for_every_size(monkeypatch: pytest.MonkeyPatch) -> N
     said: list[str] = []
     found = measure_growth(SMALL, ["fp32"], rounds=1, say=said.append)
     assert [line for line in said if line.startswith("growth")] == [
-        *("growth: 1 of 2x32", "growth: 1 of 4x32", "growth: 1 of 4x16", "growth: 1 of 4x32", "growth: 1 of 4x32")
+        *("growth: frames 2", "growth: frames 4", "growth: side 16", "growth: side 32", "growth: clips at once 1")
     ]
     assert [(axis, point[axis]) for axis, points in found.items() for point in points] == [
         ("frames", 2),

@@ -1,11 +1,13 @@
 """A measurement as pictures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from math import isqrt
+from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iwin.bench.report import AROUND, AXES, clip, step, title
+from iwin.bench.variants import PEERS, Variant, find_variant
 from iwin.errors import IwinError
 from iwin.files import write_atomically
 
@@ -13,9 +15,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"iwin": "tab:blue", "reference": "tab:gray", "peer": "tab:orange"}
+FAMILIES = {
+    "reference": ("the plain model", "Greys"),
+    "iwin": ("Iwin", "Blues"),
+    "peer": ("other authors' model", "Oranges"),
+}
+"""Who made a variant has a colour, in bars as in lines."""
 
-AXES = {"frames": "frames", "pixels": "side of a frame, by its pixels", "batch": "clips at once"}
+SHADES = {"fp32": 0.45, "bf16": 0.65, "bf16-cast": 0.85, "fp16": 1.0}
+"""And each precision a shade of it."""
+
+MARKERS = {
+    "eager": "o",
+    "sdpa": "s",
+    "compiled": "^",
+    "cudagraphs": "v",
+    "checkpointed": "D",
+    "exported": "P",
+    "onnxruntime": "X",
+    "openvino": "*",
+}
+"""Lines of one colour differ by how the model is run."""
 
 
 def draw_charts(record: Mapping[str, Any], folder: Path, name: str) -> list[Path]:
@@ -24,81 +44,154 @@ def draw_charts(record: Mapping[str, Any], folder: Path, name: str) -> list[Path
     Raises:
         IwinError: if matplotlib is not installed, or a file cannot be written.
     """
-    told = {key: value for key, value in record["variants"].items() if "clips_per_second" in value}
-    models = {key: value for key, value in told.items() if not key.startswith("matmul")}
-    speeds = {key: value["clips_per_second"] for key, value in models.items()}
-    memory = {key: value["peak_bytes"] / 2**20 for key, value in models.items() if value["peak_bytes"] is not None}
-    pictures: dict[str, Callable[[], Figure]] = {
-        "speed": lambda: bars({key: value["median"] for key, value in speeds.items()}, "clips a second", speeds),
-        "memory": lambda: bars(memory, "peak memory above model and clips, MiB"),
-    }
-    if record["growth"]:
-        pictures["growth"] = lambda: growth(record["growth"])
+    pictures: dict[str, Callable[[Mapping[str, Any]], Figure]] = {}
+    if models(record):
+        pictures |= {"speed": speed, "memory": memory}
+    if any(record["growth"].values()):
+        pictures["growth"] = growth
     paths = []
     for kind, draw in pictures.items():
         path = folder / f"{name}_{kind}.png"
-        write_atomically(path, partial(save, draw()))
+        write_atomically(path, partial(save, draw(record)))
         paths.append(path)
     return paths
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure."""
+    """Write a figure; the same one gives the same bytes with the same matplotlib."""
     figure.savefig(path, format="png", dpi=150)
 
 
 def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> "tuple[Figure, Any]":
-    """A figure with its axes (rows, columns)."""
+    """A figure with its axes (rows, columns), which share their vertical scale in a row."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise IwinError("charts need matplotlib: pip install 'iwin[viz]'") from None
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey="row")
 
 
-def bars(values: Mapping[str, float], label: str, spreads: Mapping[str, Mapping[str, float]] | None = None) -> "Figure":
-    """A bar a variant; a whisker from the slowest to the fastest round."""
-    from iwin.bench.variants import find_variant
+def speed(record: Mapping[str, Any]) -> "Figure":
+    """Clips a second; a whisker from the slowest to the fastest round."""
+    values = {name: told.get("clips_per_second", "not measured") for name, told in models(record).items()}
+    return bars(record, values, "clips a second: median, slowest and fastest round")
 
-    figure, axes = new_figure(8, 1 + 0.32 * len(values))
+
+def memory(record: Mapping[str, Any]) -> "Figure":
+    """Peak memory."""
+    values: dict[str, dict[str, float] | str] = {}
+    for name, told in models(record).items():
+        if "clips_per_second" not in told:
+            values[name] = "not measured"
+        elif told["peak_bytes"] is None:
+            values[name] = "not told: it takes its memory once and keeps it"
+        else:
+            values[name] = dict.fromkeys(("median", "min", "max"), told["peak_bytes"] / 2**20)
+    return bars(record, values, "peak memory above model and clips, MiB")
+
+
+def models(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of all variants but bare matrix products."""
+    return {name: told for name, told in record["variants"].items() if find_variant(name).family != "matmul"}
+
+
+def bars(record: Mapping[str, Any], values: Mapping[str, Mapping[str, float] | str], label: str) -> "Figure":
+    """A bar a variant, or why there is none; bars of clips of another size than the title's are hatched."""
+    from matplotlib.patches import Patch
+
+    figure, axes = new_figure(8, 1.7 + 0.32 * len(values))
     axis: Axes = axes[0, 0]
-    names = list(values)[::-1]
-    errors = None
-    if spreads is not None:
-        errors = [
-            [values[name] - spreads[name]["min"] for name in names],
-            [spreads[name]["max"] - values[name] for name in names],
-        ]
-    colours = [COLOURS[find_variant(name).family] for name in names]
-    axis.barh(names, [values[name] for name in names], xerr=errors, color=colours, capsize=3)
+    legend: dict[str, Patch] = {}
+    for name, value in values.items():
+        variant = find_variant(name)
+        own = own_clip(variant, record["variants"][name]["job"])
+        row = f"{name}, {own}" if own else name
+        hatch = "//" if own else None
+        if isinstance(value, str):
+            axis.barh(row, 0)
+            axis.annotate(value, (0, row), (4, 0), textcoords="offset points", va="center", fontsize=8, style="italic")
+            continue
+        middle = value["median"]
+        whisker = [[middle - value["min"]], [value["max"] - middle]] if value["max"] > value["min"] else None
+        axis.barh(row, middle, xerr=whisker, color=colour(variant), hatch=hatch, edgecolor="white", capsize=3)
+        key = f"{FAMILIES[variant.family][0]}, {variant.precision}"
+        legend.setdefault(key, Patch(color=colour(variant), label=key))
+    if any(own_clip(find_variant(name), record["variants"][name]["job"]) for name in values):
+        legend["hatch"] = Patch(facecolor="white", edgecolor="gray", hatch="//", label="clips of another size")
+    axis.invert_yaxis()
+    axis.set_xlim(left=0)
     axis.set_xlabel(label)
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
+    figure.suptitle(title(record), fontsize=10)
+    if legend:
+        figure.legend(handles=list(legend.values()), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
-def growth(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
-    """Seconds of a clip and memory over frames, pixels and batch: a column an axis, a line a variant."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+def own_clip(variant: Variant, job: Mapping[str, Any]) -> str:
+    """The clip that a peer takes, if it is not the one that was asked for; else empty."""
+    if variant.family != "peer":
+        return ""
+    frames, side, _ = PEERS[variant.model]
+    own = clip({"frames": frames, "height": side, "width": side})
+    return "" if own == clip(job) else own
 
-    figure, axes = new_figure(4 * len(found), 6, len(found), 2)
-    for column, (axis, points) in enumerate(found.items()):
-        for row, (key, label) in enumerate((("seconds", "seconds a clip"), ("peak_bytes", "peak memory, MiB"))):
+
+def colour(variant: Variant) -> tuple[float, float, float, float]:
+    """Red, green, blue and alpha of a variant."""
+    import matplotlib as mpl
+
+    red, green, blue, alpha = mpl.colormaps[FAMILIES[variant.family][1]](SHADES[variant.precision])
+    return red, green, blue, alpha
+
+
+def growth(record: Mapping[str, Any]) -> "Figure":
+    """Seconds of a clip and memory over frames, pixels and batch: a column an axis, a line a variant."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    found = {axis: points for axis, points in record["growth"].items() if points}
+    figure, axes = new_figure(4 * len(found), 6.6, len(found), 2)
+    lines: dict[str, Any] = {}
+    for row, (key, label, unit) in enumerate(
+        (("seconds", "seconds a clip", 1), ("peak_bytes", "peak memory, MiB", 2**20))
+    ):
+        heights: list[float] = []
+        for column, (axis, points) in enumerate(found.items()):
             panel: Axes = axes[row, column]
             for name in dict.fromkeys(point["variant"] for point in points):
-                line = [point for point in points if point["variant"] == name and point[key] is not None]
-                unit = 2**20 if key == "peak_bytes" else 1
-                panel.plot([p[axis] for p in line], [p[key] / unit for p in line], marker="o", label=name)
+                line = [point for point in points if point["variant"] == name and point[key]]
+                variant = find_variant(name)
+                marker = MARKERS[variant.how]
+                values = [point[key] / unit for point in line]
+                heights += values
+                places = [point[axis] for point in line]
+                (lines[name],) = panel.plot(places, values, marker=marker, color=colour(variant), label=name)
             panel.set_xscale("log", base=2)
-            panel.set_yscale("log")
-            values = sorted({point[axis] for point in points})
-            panel.set_xticks(values, [f"{isqrt(value) if axis == 'pixels' else value}" for value in values])
-            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            panel.yaxis.set_minor_formatter(NullFormatter())
-            panel.set_xlabel(AXES[axis])
-            panel.set_ylabel(label)
-            panel.grid(alpha=0.3, which="both")
-    axes[0, 0].legend()
+            ticks = {point[axis]: step(axis, point) for point in points}
+            panel.set_xticks(list(ticks), list(ticks.values()))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.set_xlabel(f"{AXES[axis]}, spaced by pixels" if axis == "pixels" else AXES[axis])
+            panel.grid(alpha=0.3)
+        first: Axes = axes[row, 0]
+        first.set_yscale("log")
+        first.set_ylabel(label)
+        if heights:
+            marks = round_numbers(min(heights), max(heights))
+            first.yaxis.set_major_locator(FixedLocator(marks))
+            first.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            first.yaxis.set_minor_locator(NullLocator())
+            first.set_ylim(marks[0], marks[-1])
+    figure.suptitle(title(record, around=AROUND), fontsize=10)
+    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=min(6, len(lines)), fontsize=9)
     return figure
+
+
+def round_numbers(least: float, most: float) -> list[float]:
+    """1, 2 and 5 times powers of ten, from the last one below `least` to the first one above `most`."""
+    decades = range(floor(log10(least)), floor(log10(most)) + 2)
+    marks = [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
+    first = max(index for index, mark in enumerate(marks) if mark <= least)
+    last = min(index for index, mark in enumerate(marks) if mark >= most)
+    return marks[first : max(last, first + 1) + 1]

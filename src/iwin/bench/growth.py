@@ -5,6 +5,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+from iwin.bench.report import AXES
 from iwin.bench.session import Say, complaint, measure
 from iwin.bench.subjects import Job
 
@@ -47,7 +48,7 @@ def measure_growth(middle: Job, variants: Sequence[str], *, rounds: int, say: Sa
         for job in jobs:
             value = {"frames": job.frames, "pixels": job.height * job.width, "batch": job.batch}[axis]
             size = f"{job.height}" if job.height == job.width else f"{job.height}x{job.width}"
-            say(f"growth: {job.batch} of {job.frames}x{size}")
+            say(f"growth: {AXES[axis]} {size if axis == 'pixels' else value}")
             entries = measure([replace(job, variant=name) for name in variants], rounds=rounds, say=lambda _: None)
             for entry in entries:
                 if entry.error:

@@ -11,10 +11,12 @@ from iwin.bench.variants import baseline, find_variant
 AXES = {"frames": "frames", "pixels": "side", "batch": "clips at once"}
 """What growth is measured along, by its name in records."""
 
+AROUND = "growth around "
+
 
 def table(record: dict[str, Any]) -> Table:
     """A row a variant: medians with minimum and maximum over the rounds."""
-    result = Table(title_justify="left", caption_justify="left")
+    result = Table(title=title(record), title_justify="left", caption_justify="left")
     for name in ("variant", "clips/s", "x reference", "x fp32 reference", "peak memory", "of reference", "kept"):
         result.add_column(name, justify="left" if name == "variant" else "right")
     for name in ("GMAC/s", "of matmul", "difference"):
@@ -49,10 +51,12 @@ def cells(name: str, told: dict[str, Any]) -> list[str]:
     ]
 
 
-def growth_table(growth: Mapping[str, Any]) -> Table:
+def growth_table(record: Mapping[str, Any]) -> Table:
     """A row for each size that was tried, a column a variant: seconds of a clip and peak memory."""
+    growth = record["growth"]
     names = dict.fromkeys(point["variant"] for points in growth.values() for point in points)
-    result = Table(title="Growth: seconds of a clip, peak memory", title_justify="left")
+    result = Table(title=title(record, around=AROUND), title_justify="left", caption_justify="left")
+    result.caption = "seconds of a clip: median over the rounds;\npeak memory: above model and clips"
     result.add_column("")
     for name in names:
         result.add_column(name, justify="right")
@@ -79,6 +83,14 @@ def step(axis: str, point: Mapping[str, Any]) -> str:
 def clip(job: Mapping[str, Any]) -> str:
     """The shape of a job's clips."""
     return f"{job['frames']} x {job['height']} x {job['width']}"
+
+
+def title(record: Mapping[str, Any], *, around: str = "") -> str:
+    """What was measured, where and when."""
+    job = next(iter(record["variants"].values()))["job"]
+    clips = f"one clip of {clip(job)}" if job["batch"] == 1 else f"{job['batch']} clips of {clip(job)} at once"
+    task = "training step" if job["train"] else "inference"
+    return f"{job['model']}, {task}, {around}{clips}\n{device(record['machine'])}, {record['date'][:10]}"
 
 
 def device(machine: Mapping[str, Any]) -> str:

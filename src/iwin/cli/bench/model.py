@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 180)
     console.print(table(found))
     if any(growth.values()):
-        console.print(growth_table(growth))
+        console.print(growth_table(found))
     if args.out:
         save_json(Path(args.out) / f"{name}.json", found)
         for path in (Path(args.out) / f"{name}.json", *draw_charts(found, Path(args.out), name)):
