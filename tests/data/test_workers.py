@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -167,3 +169,29 @@ def test_a_process_gives_way_to_a_new_one_in_time(monkeypatch: pytest.MonkeyPatc
         assert results(pool, list(range(40))) == list(range(40))
         pids = results(pool, ["pid"] * 40)
     assert max(map(pids.count, pids)) == 5
+
+
+INTERRUPTED = """
+import os, signal, time
+from iwin.data.workers import Workers
+signal.signal(signal.SIGINT, lambda *_: None)
+if __name__ == "__main__":
+    with Workers(abs, count=2, time_limit=60) as pool:
+        for _ in range(20):  # the fork server imports PyTorch, then the processes begin
+            os.killpg(0, signal.SIGINT)
+            time.sleep(0.1)
+        pool.submit(0, -7)
+        while not (done := pool.receive()):
+            pass
+        print(done)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_a_signal_for_the_group_does_not_reach_processes_that_start(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    command = [sys.executable, "script.py"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, start_new_session=True, timeout=100
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[(0, 7)]\n", "")

@@ -1,6 +1,7 @@
 """The `iwin` command. A verb is a file: `add_parser` declares its arguments, `run` does the work.
 
-PyTorch is imported inside `run` only, so that `iwin --help` answers at once.
+PyTorch is imported inside `run` only, so that `iwin --help` answers at once. The verbs are imported inside `main`, so
+that Ctrl-C ends in one line from the start.
 """
 
 import argparse
@@ -10,11 +11,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import iwin
-from iwin.cli import bench, config, convert, data, flops, predict, test, tools, train
+from iwin.cli.interrupt import MESSAGE, STATUS, plain_interrupts
 from iwin.cli.launch import is_first, let_the_first_speak
 from iwin.errors import BadVideosError, IwinError
-
-VERBS = (train, test, predict, data, convert, flops, bench, config, tools)
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,22 +27,25 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
+    from iwin.cli import bench, config, convert, data, flops, predict, test, tools, train
+
     parser = Parser(prog="iwin", description="Video action recognition with the Iwin Transformer.")
     parser.add_argument("--version", action="version", version=f"iwin {iwin.__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for verb in VERBS:
+    for verb in (train, test, predict, data, convert, flops, bench, config, tools):
         verb.add_parser(verbs)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 for an error that the user can mend, 130 when interrupted."""
-    args = build_parser().parse_args(argv)
     # PyTorch's threads wait for each other spinning, which starves the decoders that they share the cores with. It is
     # read when PyTorch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return args.run(args)
+        with plain_interrupts():
+            args = build_parser().parse_args(argv)
+            return args.run(args)
     except BadVideosError as error:
         if is_first():
             print(f"iwin: {error}", file=sys.stderr)
@@ -53,5 +55,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"iwin: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("iwin: interrupted", file=sys.stderr)
-        return 130
+        print(MESSAGE, file=sys.stderr)
+        return STATUS
