@@ -7,18 +7,19 @@ of this process and that of the decoder process are noted.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import av
-import torch
 
+from iwin.bench.machine import describe_machine
+from iwin.bench.scripts import count, run
 from iwin.data.annotations import read_class_folders
 from iwin.data.batches import EpochBatches
 from iwin.data.datasets import ClipReader, VideoDataset
 from iwin.data.loader import BatchLoader
 from iwin.data.sampling import FrameSampler
+from iwin.files import check_writable, save_json
 from iwin.transforms.geometry import Compose, Flip, RandomResizedCrop, Resize
 
 STEPS = Compose((Resize(short_side=256), RandomResizedCrop(), Resize(size=(224, 224)), Flip()))
@@ -63,20 +64,22 @@ def main() -> None:
     """Measure, print and optionally store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of class folders of videos")
-    parser.add_argument("--decodes", type=int, default=20_000)
-    parser.add_argument("--every", type=int, default=700)
+    parser.add_argument("--decodes", type=count, default=20_000)
+    parser.add_argument("--every", type=count, default=700)
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     args = parser.parse_args()
+    if args.out:
+        check_writable(args.out)
     rows = measure(args.data, decodes=args.decodes, every=args.every)
     if args.out:
         about = {
             "command": f"python benchmarks/decode_memory.py --data {args.data} --decodes {args.decodes}",
             "date": time.strftime("%Y-%m-%d"),
-            "torch": torch.__version__,
+            "machine": describe_machine(),
             "av": av.__version__,
         }
-        args.out.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
+        save_json(args.out, {**about, "rows": rows})
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

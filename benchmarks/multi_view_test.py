@@ -17,9 +17,7 @@ the cores: "limit" is how many times faster the loop would be if its work kept a
 
 import argparse
 import io
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -35,11 +33,14 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from iwin.bench.footage import make_footage
+from iwin.bench.machine import describe_machine
+from iwin.bench.scripts import count, run, width_height
 from iwin.build import build_accelerator, build_annotations, build_evaluation, build_model
 from iwin.config import load_run_config
 from iwin.config.schema import RunConfig, SplitSettings
 from iwin.engine.evaluate import Evaluation, score
 from iwin.engine.log import RunLog
+from iwin.files import check_writable, save_json
 from iwin.models.recognizer import IwinRecognizer
 
 Scores = npt.NDArray[np.float32]
@@ -102,10 +103,10 @@ def measure(ways: dict[str, Callable[[], Scores]], *, rounds: int) -> tuple[dict
     return seconds, loop_work, apart
 
 
-def make_videos(folder: Path, size: str, count: int) -> Path:
-    """A folder of class folders of videos of 10 s."""
-    width, height = map(int, size.split("x"))
-    for seed in range(count):
+def make_videos(folder: Path, size: tuple[int, int], number: int) -> Path:
+    """A folder of class folders of videos of 10 s; the size is width and height."""
+    width, height = size
+    for seed in range(number):
         path = folder / f"class_{seed % 2}" / f"{seed}.mp4"
         path.parent.mkdir(exist_ok=True)
         make_footage(path, height=height, width=width, seed=seed)
@@ -116,16 +117,16 @@ def main() -> None:
     """Measure, print and optionally store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=Path, help="folder of class folders (default: some made for this)")
-    parser.add_argument("--size", default="340x256", help="WIDTHxHEIGHT of those that are made")
-    parser.add_argument("--count", type=int, default=12, help="how many are made")
+    parser.add_argument("--size", type=width_height, default="340x256", help="WIDTHxHEIGHT of those that are made")
+    parser.add_argument("--count", type=count, default=12, help="how many are made")
     parser.add_argument("--config", default="iwin_nano_16x4x112_folders")
-    parser.add_argument("--max-views", type=int, default=4, help="views at once, of one video or of several")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--max-views", type=count, default=4, help="views at once, of one video or of several")
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     args = parser.parse_args()
-    if args.out and args.out.is_dir():
-        parser.error(f"--out: {args.out} is a folder; name a file in it")
+    if args.out:
+        check_writable(args.out)
     with tempfile.TemporaryDirectory() as made:
         videos = args.videos or make_videos(Path(made), args.size, args.count)
         options = [f"data.test.data_prefix={videos}", f"model.test_cfg.max_testing_views={args.max_views}"]
@@ -150,20 +151,17 @@ def main() -> None:
         print(f"limit: {statistics.median(limit):.2f} ({min(limit):.2f} .. {max(limit):.2f})")
     print(f"largest difference of scores: {apart:.1e}")
     if args.out:
-        machine = torch.cuda.get_device_name() if torch.cuda.is_available() and not args.cpu else platform.processor()
         record = {
             "command": f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', '')} python {' '.join(sys.argv)}",
             "date": date.today().isoformat(),
-            "machine": machine or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            "machine": describe_machine(),
             "seconds": seconds,
             "ratios": ratios,
             "limit": limit,
             "largest_difference": apart,
         }
-        args.out.write_text(json.dumps(record, indent=2) + "\n")
+        save_json(args.out, record)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import iwin
+from iwin.bench.machine import describe_machine
+from iwin.bench.scripts import count, run
+from iwin.files import check_writable, save_json
 
 
 def measure(name: str, *, frames: int, size: int, batch: int, use_checkpoint: bool) -> dict[str, float]:
@@ -64,9 +67,9 @@ def main() -> None:
     """Measure both variants, print and optionally store them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="iwin_tiny")
-    parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--frames", type=count, default=32)
+    parser.add_argument("--size", type=count, default=112)
+    parser.add_argument("--batch", type=count, default=1)
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     parser.add_argument("--variant", choices=["plain", "checkpointed"], help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -74,10 +77,15 @@ def main() -> None:
     if args.variant:
         print(json.dumps(measure(args.model, **settings, use_checkpoint=args.variant == "checkpointed")))
         return
-    results = {
-        variant: json.loads(subprocess.check_output([sys.executable, *sys.argv, "--variant", variant], text=True))
-        for variant in ("plain", "checkpointed")
-    }
+    if args.out:
+        check_writable(args.out)
+    try:
+        results = {
+            variant: json.loads(subprocess.check_output([sys.executable, *sys.argv, "--variant", variant], text=True))
+            for variant in ("plain", "checkpointed")
+        }
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # the process has said why
     plain, checkpointed = results["plain"], results["checkpointed"]
     for figure in ("saved", "peak"):
         ratio = checkpointed[figure] / plain[figure]
@@ -87,26 +95,13 @@ def main() -> None:
     same = (plain["loss"], plain["second_loss"]) == (checkpointed["loss"], checkpointed["second_loss"])
     print(f"losses {'equal' if same else 'DIFFER'}: {plain['loss']:.6f}, after a step {plain['second_loss']:.6f}")
     if args.out:
-        device = (
-            torch.cuda.get_device_name()
-            if torch.cuda.is_available()
-            else f"CPU, {torch.backends.cpu.get_cpu_capability()}"
-        )
         about = {
             "command": " ".join(["python", *sys.argv]),
             "date": time.strftime("%Y-%m-%d"),
-            "torch": torch.__version__,
+            "machine": describe_machine(),
         }
-        result = {
-            **about,
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "model": args.model,
-            **settings,
-            **results,
-        }
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        save_json(args.out, {**about, "model": args.model, **settings, **results})
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

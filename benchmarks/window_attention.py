@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iwin.bench.machine import describe_machine
-from iwin.files import save_json
+from iwin.bench.scripts import count, run
+from iwin.files import check_writable, save_json
 from iwin.models.iwin import IwinBlock, IwinStage
 from iwin.models.kernels.ops import interleaved_attention
 from iwin.models.recognizer import IwinRecognizer
@@ -150,20 +151,22 @@ def main() -> None:
     """Measure every stage of a model, print and store what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="iwin_tiny")
-    parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--frames", type=count, default=32)
+    parser.add_argument("--size", type=count, default=224)
+    parser.add_argument("--batch", type=count, default=64)
     parser.add_argument("--dtype", choices=list(DTYPES), default="bf16")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--out", type=Path, help="JSON file; else benchmarks/results/window_attention_GPU.json")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("benchmarks/window_attention.py measures GPU kernels, and PyTorch finds no CUDA GPU here")
+    gpu = torch.cuda.get_device_name().lower().replace(" ", "_")
+    out = args.out or Path(__file__).parent / "results" / f"window_attention_{gpu}.json"
+    check_writable(out)
     results = []
     for stage in attending_stages(args.model, frames=args.frames, size=args.size):
         results.append(measure(stage, batch=args.batch, dtype=DTYPES[args.dtype], rounds=args.rounds))
         print(report(results[-1]), flush=True)
-    gpu = torch.cuda.get_device_name().lower().replace(" ", "_")
     record = {
         "command": " ".join(["python", *sys.argv]),
         "date": date.today().isoformat(),
@@ -171,8 +174,8 @@ def main() -> None:
         "settings": {name: str(value) for name, value in vars(args).items() if name != "out"},
         "stages": results,
     }
-    save_json(args.out or Path(__file__).parent / "results" / f"window_attention_{gpu}.json", record)
+    save_json(out, record)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -48,6 +48,8 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+    except FileExistsError:
+        raise IwinError(f"{path}: cannot be written, since {path.parent} is a file and no folder") from None
     except OSError as error:
         raise IwinError(f"{path}: cannot be written ({error.strerror or error})") from None
 
