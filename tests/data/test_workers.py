@@ -172,14 +172,20 @@ def test_a_process_gives_way_to_a_new_one_in_time(monkeypatch: pytest.MonkeyPatc
 
 
 INTERRUPTED = """
-import os, signal, time
-from iwin.data.workers import Workers
+import os, signal, threading, time
+from iwin.data.workers import Workers, start_fork_server
 signal.signal(signal.SIGINT, lambda *_: None)
+
+def interrupt():
+    time.sleep(1)
+    while True:
+        os.killpg(0, signal.SIGINT)
+        time.sleep(0.05)
+
 if __name__ == "__main__":
+    start_fork_server()
+    threading.Thread(target=interrupt, daemon=True).start()  # it imports PyTorch, then the processes begin
     with Workers(abs, count=2, time_limit=60) as pool:
-        for _ in range(20):  # the fork server imports PyTorch, then the processes begin
-            os.killpg(0, signal.SIGINT)
-            time.sleep(0.1)
         pool.submit(0, -7)
         while not (done := pool.receive()):
             pass
