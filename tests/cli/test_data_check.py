@@ -106,6 +106,15 @@ def test_classes_without_videos_are_a_reason(folder: Path) -> None:
     assert "1 video with a label outside the classes, such as train: train/b/0.mp4 (label 2)" in result.out
 
 
+def test_a_list_that_would_be_replaced_is_refused_before_the_work(folder: Path) -> None:
+    (folder / "clips" / "train.txt").write_text("train/a/0.mp4 0\nval/b/0.mp4 1\n")
+    (folder / "link").symlink_to("clips")
+    result = check("clips/train.txt", "--clean", "link/train.txt", cwd=folder)
+    assert (result.status, result.out) == (1, "")
+    assert result.err == "iwin: --clean link/train.txt: would replace the list that is checked; name another place\n"
+    assert not list(folder.glob("data_check*"))
+
+
 def test_shards_are_checked_by_their_index(folder: Path) -> None:
     BAD["undecodable"](folder / "clips" / "train" / "a" / "bad.mp4")
     assert iwin("data", "shard", "clips/train", "--out", "packed", *PROCESSES, cwd=folder).status == 0

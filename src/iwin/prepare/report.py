@@ -109,11 +109,28 @@ _COLUMNS = {
 """Columns of a Parquet report and their types in PyArrow."""
 
 
+def clean_lists(path: Path, splits: Sequence[Split]) -> list[Path]:
+    """Where `write_clean_lists` writes the lists of these splits.
+
+    Args:
+        path: the list, or with several splits a folder for `<split>.txt`.
+        splits: what there is.
+
+    Raises:
+        DataError: if a list would replace one that is checked.
+    """
+    paths = [path] if len(splits) == 1 else [path / f"{split.name}.txt" for split in splits]
+    sources = {Path(split.annotations.source).resolve() for split in splits}
+    if any(target.resolve() in sources for target in paths):
+        raise DataError(f"--clean {path}: would replace the list that is checked; name another place")
+    return paths
+
+
 def write_clean_lists(path: Path, found: Audit, splits: Sequence[Split]) -> list[Path]:
     """Write the lists without what is left out; paths stand in them as they did.
 
     Args:
-        path: the list, or with several splits a folder for `<split>.txt`.
+        path: as for `clean_lists`.
         found: what is left out.
         splits: what there is.
 
@@ -121,12 +138,10 @@ def write_clean_lists(path: Path, found: Audit, splits: Sequence[Split]) -> list
         The lists written.
 
     Raises:
-        DataError: if a list would be empty, or replace its own source.
+        DataError: if a list would be empty, or replace one that is checked.
     """
-    paths = [path] if len(splits) == 1 else [path / f"{split.name}.txt" for split in splits]
-    for target, split in zip(paths, splits, strict=True):
-        if target.absolute() == Path(split.annotations.source).absolute():
-            raise DataError(f"--clean {path}: would replace the list that is checked; name another place")
+    paths = clean_lists(path, splits)
+    for split in splits:
         if not found.clean(split.name):
             raise DataError(f"--clean {path}: no video of {split.name} is good, so there is no list to write")
     for target, split in zip(paths, splits, strict=True):

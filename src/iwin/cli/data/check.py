@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the report and the clean list, print the tables; exit status 1 if training should not start."""
     from iwin.data.annotations import ShardMember
     from iwin.prepare.audit import Rules, audit
-    from iwin.prepare.report import REPORT_SUFFIXES, report_of, write_clean_lists, write_report
+    from iwin.prepare.report import REPORT_SUFFIXES, clean_lists, report_of, write_clean_lists, write_report
     from iwin.prepare.scan import scan
 
     report = output_file(args.report, REPORT_SUFFIXES)
@@ -89,10 +89,12 @@ def run(args: argparse.Namespace) -> int:
     )
     splits = read_sources(args, refuse=False)
     samples = unique_samples(splits)
-    if args.clean and any(isinstance(sample.stored, ShardMember) for sample in samples):
-        raise ConfigError(
-            f"--clean {args.clean}: a list cannot name videos in shards; check the files that these were made of"
-        )
+    if args.clean:
+        if any(isinstance(sample.stored, ShardMember) for sample in samples):
+            raise ConfigError(
+                f"--clean {args.clean}: a list cannot name videos in shards; check the files that these were made of"
+            )
+        clean_lists(Path(args.clean), splits)  # told before hours of work
     looking = scan(
         samples,
         depth="all" if args.every_frame else "places",
