@@ -106,6 +106,7 @@ def test_figures_and_histograms(folder: Path) -> None:
     figures = json.loads((folder / "i.json").read_text())
     assert figures["train"]["per_class"] == {"a": 2, "b": 1}
     assert figures["val"]["measures"]["num_frames"] == {"minimum": 24, "median": 24, "maximum": 24}
+    assert figures["val"]["measures"]["fps"] == {"minimum": 25.0, "median": 25.0, "maximum": 25.0}
     with Image.open(folder / "h.png") as picture:
         assert min(picture.size) > 500
 

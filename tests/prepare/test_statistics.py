@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from iwin.cli.data.common import size_unit
+from iwin.cli.data.info import panels_of
 from iwin.data.annotations import Annotations, Sample
 from iwin.prepare.probe import VideoFacts
 from iwin.prepare.splits import Split
@@ -69,3 +71,10 @@ def test_histograms_are_drawn(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG"
         assert len(set(picture.convert("RGB").resize((200, 120)).get_flattened_data())) > 20
+
+
+def test_sizes_are_drawn_in_the_unit_of_the_largest(statistics: Statistics) -> None:
+    (panel,) = (panel for panel in panels_of([statistics]) if panel.measured == "kB of a video")
+    assert panel.values == {"train": [1.0, 2.0, 3.0]}
+    sizes = {0: ("B", 1), 999: ("B", 1), 1000: ("kB", 1000), 10**9: ("GB", 10**9), 10**16: ("TB", 10**12)}
+    assert {count: size_unit(count) for count in sizes} == sizes

@@ -143,7 +143,7 @@ def probe(order: Probe) -> dict[str, Any]:
                     streams, lack = _read_streams(file)
                 found |= streams
             found |= {"height": video.height, "width": video.width}
-            found |= {"num_frames": video.num_frames, "duration": video.duration, "fps": video.fps}
+            found |= {"num_frames": video.num_frames, "duration": round(video.duration, 6), "fps": round(video.fps, 6)}
             problem = "undecodable"
             _decode(video, order.depth)
     except VideoError as error:

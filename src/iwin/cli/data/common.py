@@ -157,11 +157,19 @@ def duration(seconds: float) -> str:
 
 def file_size(count: float) -> str:
     """Bytes as people read them: `12.3 MB`."""
+    unit, scale = size_unit(count)
+    digits = {"B": 0, "TB": 2}.get(unit, 1)
+    return f"{count / scale:.{digits}f} {unit}"
+
+
+def size_unit(count: float) -> tuple[str, int]:
+    """The unit in which people read so many bytes, and how many one of it is."""
+    scale = 1
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
+        if count < 1000 * scale:
+            return unit, scale
+        scale *= 1000
+    return "TB", scale
 
 
 def counted(count: int, noun: str) -> str:

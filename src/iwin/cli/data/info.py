@@ -14,6 +14,7 @@ from iwin.cli.data.common import (
     file_size,
     follow,
     read_sources,
+    size_unit,
     unique_samples,
     work_options,
 )
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from iwin.prepare.statistics import Spread, Statistics
+    from iwin.viz.histograms import Panel
 
 _SHOWN = 3
 """How many codecs, formats and sizes are named."""
@@ -116,11 +118,23 @@ def most_frequent(counts: "Mapping[str, int]") -> str:
 
 
 def draw(found: "Sequence[Statistics]", path: "Path") -> None:
+    """Draw the histograms."""
+    from iwin.viz.histograms import draw_histograms
+
+    draw_histograms(panels_of(found), path, title=", ".join(f"{one.name}: {one.videos:,} videos" for one in found))
+
+
+def panels_of(found: "Sequence[Statistics]") -> "list[Panel]":
     """A histogram for each measure, and one of the videos in a class."""
     from iwin.prepare.statistics import MEASURES
-    from iwin.viz.histograms import Panel, draw_histograms
+    from iwin.viz.histograms import Panel
 
     panels = [Panel("videos of a class", "classes", {one.name: list(one.per_class.values()) for one in found})]
     for name, words in MEASURES.items():
-        panels.append(Panel(words, "videos", {one.name: one.values[name] for one in found}))
-    draw_histograms(panels, path, title=", ".join(f"{one.name}: {one.videos:,} videos" for one in found))
+        values = {one.name: one.values[name] for one in found}
+        if name == "size":
+            unit, scale = size_unit(max((size for sizes in values.values() for size in sizes), default=0))
+            words = f"{unit} of a video"
+            values = {split: [size / scale for size in sizes] for split, sizes in values.items()}
+        panels.append(Panel(words, "videos", values))
+    return panels
