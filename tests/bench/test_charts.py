@@ -56,7 +56,7 @@ def test_charts_are_written(growth: bool, kinds: list[str], tmp_path: Path) -> N
 def test_table_has_a_row_for_every_variant_and_the_reason_for_what_was_not_measured() -> None:
     found = table(RECORD)
     assert found.row_count == 4
-    assert list(found.columns[0].cells) == ["reference-fp32", "fp32", "swin3d_t-fp32", "bf16"]
+    assert list(found.columns[0].cells) == ["reference-fp32", "fp32", "swin3d_t-fp32, 16 x 224 x 224", "bf16"]
     assert list(found.columns[1].cells)[1:] == ["2.5 (2.25-2.75)", "2 (1.8-2.2)", "differs"]
 
 

@@ -6,8 +6,8 @@ from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iwin.bench.report import AROUND, AXES, clip, step, title
-from iwin.bench.variants import PEERS, Variant, find_variant
+from iwin.bench.report import AROUND, AXES, label, step, title
+from iwin.bench.variants import Variant, find_variant
 from iwin.errors import IwinError
 from iwin.files import write_atomically
 
@@ -96,18 +96,18 @@ def models(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: told for name, told in record["variants"].items() if find_variant(name).family != "matmul"}
 
 
-def bars(record: Mapping[str, Any], values: Mapping[str, Mapping[str, float] | str], label: str) -> "Figure":
+def bars(record: Mapping[str, Any], values: Mapping[str, Mapping[str, float] | str], unit: str) -> "Figure":
     """A bar a variant, or why there is none; bars of clips of another size than the title's are hatched."""
     from matplotlib.patches import Patch
 
     figure, axes = new_figure(8, 1.7 + 0.32 * len(values))
     axis: Axes = axes[0, 0]
     legend: dict[str, Patch] = {}
+    hatched: Patch | None = None
     for name, value in values.items():
         variant = find_variant(name)
-        own = own_clip(variant, record["variants"][name]["job"])
-        row = f"{name}, {own}" if own else name
-        hatch = "//" if own else None
+        row = label(name, record["variants"][name]["job"])
+        hatch = "//" if row != name else None
         if isinstance(value, str):
             axis.barh(row, 0)
             axis.annotate(value, (0, row), (4, 0), textcoords="offset points", va="center", fontsize=8, style="italic")
@@ -117,26 +117,19 @@ def bars(record: Mapping[str, Any], values: Mapping[str, Mapping[str, float] | s
         axis.barh(row, middle, xerr=whisker, color=colour(variant), hatch=hatch, edgecolor="white", capsize=3)
         key = f"{FAMILIES[variant.family][0]}, {variant.precision}"
         legend.setdefault(key, Patch(color=colour(variant), label=key))
-    if any(own_clip(find_variant(name), record["variants"][name]["job"]) for name in values):
-        legend["hatch"] = Patch(facecolor="white", edgecolor="gray", hatch="//", label="clips of another size")
+        if hatch:
+            hatched = Patch(facecolor="white", edgecolor="gray", hatch=hatch, label="clips of another size")
+    if hatched:
+        legend["hatched"] = hatched
     axis.invert_yaxis()
     axis.set_xlim(left=0)
-    axis.set_xlabel(label)
+    axis.set_xlabel(unit)
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
     figure.suptitle(title(record), fontsize=10)
     if legend:
         figure.legend(handles=list(legend.values()), loc="outside lower center", ncols=3, fontsize=8)
     return figure
-
-
-def own_clip(variant: Variant, job: Mapping[str, Any]) -> str:
-    """The clip that a peer takes, if it is not the one that was asked for; else empty."""
-    if variant.family != "peer":
-        return ""
-    frames, side, _ = PEERS[variant.model]
-    own = clip({"frames": frames, "height": side, "width": side})
-    return "" if own == clip(job) else own
 
 
 def colour(variant: Variant) -> tuple[float, float, float, float]:
@@ -154,7 +147,7 @@ def growth(record: Mapping[str, Any]) -> "Figure":
     found = {axis: points for axis, points in record["growth"].items() if points}
     figure, axes = new_figure(4 * len(found), 6.6, len(found), 2)
     lines: dict[str, Any] = {}
-    for row, (key, label, unit) in enumerate(
+    for row, (key, what, unit) in enumerate(
         (("seconds", "seconds a clip", 1), ("peak_bytes", "peak memory, MiB", 2**20))
     ):
         heights: list[float] = []
@@ -176,7 +169,7 @@ def growth(record: Mapping[str, Any]) -> "Figure":
             panel.grid(alpha=0.3)
         first: Axes = axes[row, 0]
         first.set_yscale("log")
-        first.set_ylabel(label)
+        first.set_ylabel(what)
         if heights:
             marks = round_numbers(min(heights), max(heights))
             first.yaxis.set_major_locator(FixedLocator(marks))

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from iwin.bench.variants import baseline, find_variant
+from iwin.bench.variants import PEERS, baseline, find_variant
 
 AXES = {"frames": "frames", "pixels": "side", "batch": "clips at once"}
 """What growth is measured along, by its name in records."""
@@ -22,7 +22,7 @@ def table(record: dict[str, Any]) -> Table:
     for name in ("GMAC/s", "of matmul", "difference"):
         result.add_column(name, justify="right")
     for name, told in record["variants"].items():
-        result.add_row(name, *cells(name, told))
+        result.add_row(label(name, told["job"]), *cells(name, told))
     peaks = ", ".join(f"{name} {rate:,.0f}" for name, rate in record["matmul_gmacs_per_second"].items())
     result.caption = (
         "median (min-max) over the rounds; x reference: against the plain model in the same precision, by round;\n"
@@ -78,6 +78,16 @@ def step(axis: str, point: Mapping[str, Any]) -> str:
     if axis != "pixels":
         return str(point[axis])
     return point.get("size") or str(isqrt(point["pixels"]))  # the first records have squares alone and no size
+
+
+def label(name: str, job: Mapping[str, Any]) -> str:
+    """A variant's name, with the shape of its clips if it is a peer that takes others than the job's."""
+    variant = find_variant(name)
+    if variant.family != "peer":
+        return name
+    frames, side, _ = PEERS[variant.model]
+    own = clip({"frames": frames, "height": side, "width": side})
+    return name if own == clip(job) else f"{name}, {own}"
 
 
 def clip(job: Mapping[str, Any]) -> str:
