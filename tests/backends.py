@@ -29,7 +29,7 @@ def read_frames(
     path: str, orders: Sequence[Sequence[int]], *, decoder: DecoderName, box: Box | None = None
 ) -> tuple[int, bool, list[npt.NDArray[np.uint8]]]:
     """The number of frames, whether PyAV read them, and the frames of each order."""
-    with open_video(path, decoder=decoder) as video:
+    with open_video(path, decoder=decoder, strict=decoder == "pyav") as video:  # as training opens them
         frames = [video.get_frames(order, Framing(box)).numpy() for order in orders]
         return video.num_frames, getattr(video._reader, "is_exact", True), frames
 

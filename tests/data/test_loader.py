@@ -22,6 +22,7 @@ from iwin.data.loader import BatchLoader
 from iwin.data.sampling import FrameSampler
 from iwin.errors import DataError, VideoError
 from iwin.transforms.geometry import CenterCrop, Compose, RandomCrop, Transform
+from tests.prepare.files import write_in_part
 from tests.videos import numbered_frames, read_number, write_video
 
 BRIGHT = 200
@@ -53,6 +54,14 @@ def assert_equal(left: list[Any], right: list[Any]) -> None:
 
 
 # ------------------------------------------------------------------------------------------- samples
+
+
+def test_a_damaged_picture_is_no_sample(tmp_path: Path) -> None:
+    damaged = Sample(str(write_in_part(tmp_path / "a.mp4")), (0,))
+    reader = ClipReader(FrameSampler(clip_len=40, test_mode=True), Compose(()))
+    found = reader((Key(0, 0), damaged))
+    assert isinstance(found, BadVideo)
+    assert "damaged" in found.reason
 
 
 def test_a_sample_depends_on_seed_and_key_alone(videos: list[Sample]) -> None:

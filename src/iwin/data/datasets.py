@@ -119,7 +119,8 @@ class ClipReader:
             DataError: if a transform cannot work on it.
         """
         rng = generator(self.seed, key)
-        with open_sample(sample, decoder=self.decoder) as video:
+        # A damaged picture is no example of its class; torchcodec does not tell.
+        with open_sample(sample, decoder=self.decoder, strict=self.decoder == "pyav") as video:
             indices = self.sampler(video.num_frames, rng)
             plan = plan_clip(self.transform, (video.height, video.width), rng, scaling=self.scaling)
             frames = video.get_frames(indices.ravel(), plan.framing)

@@ -37,8 +37,7 @@ _SEEK_GAIN = 12
 """Frames that a seek must save to be worth it: it throws away the pictures that the decoder has ready to reorder."""
 
 _MUCH = 16 * 2**20
-"""Bytes of pictures from which on each is cropped and resized by itself: all at once costs fewer calls, but more memory
-than fits into caches, and its first use more than the calls."""
+"""Bytes of pictures from which on each is cropped and resized by itself: more calls, no memory beyond caches."""
 
 _PLAYLISTS = frozenset({"concat", "dash", "hls"})
 """Formats of text files that FFmpeg follows to other files, whatever their own name."""
@@ -111,6 +110,7 @@ class FrameMap(NamedTuple):
         keyframes: numbers of the frames that decoding can start from.
         is_mirrored: whether a player mirrors the pictures, beside turning them.
         is_interlaced: whether a picture may consist of two fields.
+        is_plain: whether its colours are 8 bit and its sides even, so that there is one way to RGB.
     """
 
     format: str
@@ -120,6 +120,7 @@ class FrameMap(NamedTuple):
     keyframes: frozenset[int]
     is_mirrored: bool
     is_interlaced: bool
+    is_plain: bool
 
 
 class PyAVReader:
@@ -190,6 +191,8 @@ class PyAVReader:
         """Where the frames are, or None where times cannot tell frames apart."""
         if self._index.times is None or self._stream.time_base is None:
             return None
+        codec = self._stream.codec_context
+        bits = codec.format.components[0].bits if codec.format else 0
         return FrameMap(
             format=self._container.format.name,
             stream=self._stream.index,
@@ -197,7 +200,8 @@ class PyAVReader:
             time_base=self._stream.time_base,
             keyframes=frozenset(keyframe.number for keyframe in self._index.keyframes),
             is_mirrored=self._is_mirrored,
-            is_interlaced=self._stream.codec_context.field_order > _PROGRESSIVE,
+            is_interlaced=codec.field_order > _PROGRESSIVE,
+            is_plain=bits == 8 and codec.height % 2 == codec.width % 2 == 0,
         )
 
     def close(self) -> None:

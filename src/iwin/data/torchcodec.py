@@ -2,9 +2,9 @@
 
 torchcodec finds frames by their presentation times. Which time belongs to frame k is what PyAV's index says
 (``iwin.data.pyav``), and every picture that comes is compared with it: in MPEG-4 AVI files, for one, torchcodec alone
-gives the neighbour of the frame that is asked for. Files in which times cannot tell frames apart, and containers,
-mirrored and interlaced pictures that torchcodec was seen to treat otherwise, are read with PyAV, and so is what is left
-of a file once a picture was not the one that the index foretold.
+gives the neighbour of the frame that is asked for. Files in which times cannot tell frames apart are read with PyAV,
+and so are containers and pictures that torchcodec was seen to treat otherwise: mirrored or interlaced ones, more than
+8 bits, odd sides. So is what is left of a file once a picture was not the one that the index foretold.
 """
 
 import importlib.metadata
@@ -127,7 +127,8 @@ class TorchCodecReader:
 
 
 def _is_fit(frame_map: FrameMap) -> bool:
-    return frame_map.format in FORMATS and not frame_map.is_mirrored and not frame_map.is_interlaced
+    is_usual = frame_map.is_plain and not frame_map.is_mirrored and not frame_map.is_interlaced
+    return is_usual and frame_map.format in FORMATS
 
 
 def version() -> str:
