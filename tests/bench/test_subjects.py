@@ -16,7 +16,9 @@ from iwin.errors import ConfigError
 SMALL = Job(variant="fp32", model="iwin_nano", frames=4, height=32, width=32)
 
 
-@pytest.mark.parametrize("name", ["reference-bf16", "reference-bf16-cast", "fp32", "bf16", "bf16-cast"])
+@pytest.mark.parametrize(
+    "name", ["reference-bf16", "reference-bf16-cast", "reference-fp16", "fp32", "bf16", "bf16-cast", "fp16"]
+)
 def test_variants_give_the_logits_of_the_reference(name: str) -> None:
     right = build_subject(find_variant("reference-fp32"), SMALL).step()
     found = build_subject(find_variant(name), SMALL).step().float()
