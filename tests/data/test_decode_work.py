@@ -30,9 +30,9 @@ class Work:
             self.decoded += packet is not None
             return feed(reader, packet)
 
-        def counting_convert(reader: pyav.PyAVReader, picture: Any, number: int) -> Any:
+        def counting_convert(reader: pyav.PyAVReader, picture: Any, number: int, out: Any) -> None:
             self.converted += 1
-            return convert(reader, picture, number)
+            convert(reader, picture, number, out)
 
         monkeypatch.setattr(pyav.PyAVReader, "_feed", counting_feed)
         monkeypatch.setattr(pyav.PyAVReader, "_convert", counting_convert)

@@ -21,6 +21,7 @@ from iwin.bench.machine import installed_version
 from iwin.data.annotations import Sample
 from iwin.data.datasets import ClipReader, Key, generator
 from iwin.data.decode import Video
+from iwin.data.pictures import Pixels
 from iwin.data.pyav import PyAVReader
 from iwin.data.sampling import FrameSampler
 from iwin.transforms.device import carry_out, split_steps
@@ -159,9 +160,9 @@ class TimedReader(PyAVReader):
         with self._watch("decode"):
             return super()._feed(packet)
 
-    def _convert(self, picture: av.VideoFrame, number: int) -> npt.NDArray[np.uint8]:
+    def _convert(self, picture: av.VideoFrame, number: int, out: Pixels) -> None:
         with self._watch("convert"):
-            return super()._convert(picture, number)
+            super()._convert(picture, number, out)
 
 
 class TimedSteps(FrameSteps):

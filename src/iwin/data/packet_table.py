@@ -7,6 +7,7 @@ much later each is shown, which the box "ctts" holds (ISO/IEC 14496-12, 8.6.1.3)
 import os
 import struct
 from collections.abc import Iterator
+from operator import add, attrgetter
 from typing import BinaryIO, NamedTuple
 
 import av
@@ -14,6 +15,8 @@ import numpy as np
 
 _CODECS = ("h264", "hevc", "mpeg2video")
 """Those that put out one picture for each packet and whose packets FFmpeg does not cut anew."""
+
+_COLUMNS = ("size", "pos", "timestamp", "is_discard", "is_keyframe")
 
 _LARGEST = 2**26
 """Bytes of a header: beyond that it is damaged, or reading it costs more than it spares."""
@@ -45,16 +48,16 @@ def read_table(file: BinaryIO, stream: av.VideoStream, first: "av.Packet[av.Vide
     end = file.seek(0, os.SEEK_END)
     if not packets or len(packets) != stream.frames or (packets[0].timestamp != first.dts):
         return None
-    if any(packet.is_discard or packet.size <= 0 or packet.pos + packet.size > end for packet in packets):
+    # Column by column: a long video has thousands of packets, and this is most of the time of opening it.
+    sizes, places, times, discarded, keys = (list(map(attrgetter(name), packets)) for name in _COLUMNS)
+    if any(discarded) or min(sizes) <= 0 or max(map(add, places, sizes)) > end:
         return None
     delays = _read_delays(file, end, track=stream.id, count=len(packets))
     if delays is None or first.pts is None or first.dts is None:
         return None
     shift = first.pts - first.dts - delays[0]  # FFmpeg's own, the same for all
-    return [
-        Entry(packet.timestamp + delay + shift, packet.timestamp, packet.is_keyframe)
-        for packet, delay in zip(packets, delays, strict=True)
-    ]
+    shown = [time + delay + shift for time, delay in zip(times, delays, strict=True)]
+    return list(map(Entry._make, zip(shown, times, keys, strict=True)))
 
 
 def _read_delays(file: BinaryIO, end: int, *, track: int, count: int) -> list[int] | None:

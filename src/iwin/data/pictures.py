@@ -81,7 +81,6 @@ class PictureConverter:
         self._scaled: Size | None = None
         self._crop: Graph | None = None
         self._format: str | None = None
-        self._pixels: Pixels = np.empty((0, 0, 3), np.uint8)  # what the kernel fills, again and again
 
     def prepare(self, *, count: int, box: Box | None, size: Size | None) -> None:
         """Say what the next pictures are converted to.
@@ -102,8 +101,12 @@ class PictureConverter:
             self._around = Box(0, 0, height, width)
         self._crop = None
 
-    def convert(self, picture: av.VideoFrame) -> Pixels:
-        """Pixels (H, W, 3) of one picture, of the box and size that `prepare` was given; until the next call.
+    def convert(self, picture: av.VideoFrame, out: Pixels) -> None:
+        """Make pixels of one picture.
+
+        Args:
+            picture: of the video.
+            out: (H, W, 3) of the box and size that `prepare` was given, contiguous; filled.
 
         Raises:
             av.FFmpegError: libswscale does not take the picture's colours.
@@ -113,10 +116,12 @@ class PictureConverter:
         if (picture.height, picture.width) != self._stored:
             picture = self._reformat(picture, self._stored)
         if self._scaled is None and takes(picture):
-            if self._pixels.shape[:2] != self._box[2:]:
-                self._pixels = np.empty((*self._box[2:], 3), np.uint8)
-            to_rgb(picture, self._box, self._pixels)
-            return self._orientation.apply(self._pixels)
+            upright = self._orientation == (False, False, False)
+            stored = out if upright else np.empty((*self._box[2:], 3), np.uint8)
+            to_rgb(picture, self._box, stored)
+            if not upright:
+                out[...] = self._orientation.apply(stored)
+            return
         if self._around != whole:
             picture = self._cropped(picture)
         if self._scaled is not None:
@@ -126,7 +131,7 @@ class PictureConverter:
         if self._scaled is None:
             top, left = self._box.top - self._around.top, self._box.left - self._around.left
             pixels = pixels[top : top + self._box.height, left : left + self._box.width]
-        return self._orientation.apply(pixels)
+        out[...] = self._orientation.apply(pixels)
 
     def _reformat(self, picture: av.VideoFrame, size: Size) -> av.VideoFrame:
         # threads=1: PyAV's default starts a thread a core for every video.

@@ -163,9 +163,8 @@ class PyAVReader:
         box, size, steps = framing
         height, width = size or (box[2:] if box else self.size)
         early = steps if 3 * height * width * len(numbers) > _MUCH else None
-        if early is not None:
-            height, width = early.size
-        frames_THWC = empty_clip(len(numbers), height, width, 3)
+        whole = np.empty((height, width, 3), np.uint8) if early else None
+        frames_THWC = empty_clip(len(numbers), *(early.size if early else (height, width)), 3)
         pixels = frames_THWC.numpy()
         rows: dict[int, list[int]] = {}
         for row, number in enumerate(numbers):
@@ -175,13 +174,12 @@ class PyAVReader:
         while True:
             try:
                 for place, number in sorted((self._place(number), number) for number in rows):
-                    picture = self._convert(self._decode(place), number)
-                    if early is not None:
-                        if picture.strides[0] < 0 or picture.strides[1:] != (3, 1):  # turned or mirrored
-                            picture = np.ascontiguousarray(picture)
-                        picture = early(torch.from_numpy(picture)[None])[0].numpy()
-                    for row in rows[number]:
-                        pixels[row] = picture
+                    first, *others = rows[number]
+                    self._convert(self._decode(place), number, pixels[first] if whole is None else whole)
+                    if early and whole is not None:
+                        pixels[first] = early(torch.from_numpy(whole)[None])[0].numpy()
+                    for row in others:
+                        pixels[row] = pixels[first]
             except _Mismatch:
                 self._distrust()
             else:
@@ -236,10 +234,10 @@ class PyAVReader:
         self._pictures = None
         raise self._undecodable(place)
 
-    def _convert(self, picture: av.VideoFrame, number: int) -> Pixels:
-        """RGB (H, W, 3) as displayed, of the box and size that are being read."""
+    def _convert(self, picture: av.VideoFrame, number: int, out: Pixels) -> None:
+        """RGB (H, W, 3) as displayed, of the box and size that are being read, into `out`."""
         try:
-            return self._converter.convert(picture)
+            self._converter.convert(picture, out)
         except (av.FFmpegError, OSError) as error:
             raise self._undecodable(number, f"no way to RGB: {error.strerror}") from error
 

@@ -29,7 +29,7 @@ from iwin.prepare.probe import check_whole
 
 CODECS = ("h264", "mpeg2")
 
-MPEG2_CRF = range(8, 38)
+MPEG2_CRF = range(7, 37)
 """What MPEG-2's quantisers, 1 to 31, come to on x264's scale of qualities."""
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -82,8 +82,8 @@ class Recipe:
     def options(self) -> dict[str, str]:
         """The encoder's options."""
         if self.is_mpeg2:
-            # Measured: quantiser 6 is as good as quality 23; both double what they round to with every 6 of quality.
-            quantiser = str(round(6 * 2 ** ((self.crf - 23) / 6)))
+            # Measured: quantiser 6.6 is as good as quality 23; both double what they round to with every 6 of quality.
+            quantiser = str(round(6.6 * 2 ** ((self.crf - 23) / 6)))
             # Without low_delay the decoder waits for B-pictures, which there are not.
             return {"flags": "+qscale+low_delay", "qmin": quantiser, "qmax": quantiser}
         options = {"crf": str(self.crf), "preset": self.preset, "x264-params": "scenecut=0:open-gop=0"}
