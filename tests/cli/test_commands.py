@@ -1,6 +1,7 @@
 """The command as its users run it: real files, real output."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -281,3 +282,13 @@ def test_lists_beside_the_videos_can_be_named_by_their_folder(tmp_path: Path) ->
         f"data.train.ann_file={tmp_path}/train.txt",
         f"data.train.data_prefix={tmp_path}",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
+def test_a_reader_that_has_enough_is_no_trouble() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-m", "iwin", "bench", "model", "--list"]
+    result = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(theirs)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")

@@ -6,6 +6,7 @@ that Ctrl-C ends in one line from the start.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with plain_interrupts():
             args = build_parser().parse_args(argv)
-            return args.run(args)
+            status: int = args.run(args)
+            sys.stdout.flush()
+            return status
     except BadVideosError as error:
         if is_first():
             print(f"iwin: {error}", file=sys.stderr)
@@ -54,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         let_the_first_speak()
         print(f"iwin: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read what is printed, as `head` does, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print(MESSAGE, file=sys.stderr)
         return STATUS
