@@ -131,6 +131,7 @@ def test_prediction_needs_nothing_but_the_checkpoint(trained: Path) -> None:
         assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
 
 
+@pytest.mark.slow
 def test_prediction_goes_on_after_a_video_that_hangs(trained: Path) -> None:
     good = str(trained / "clips" / "val" / "class 0" / "0.mp4")
     options = ["--config", trained / "run" / "config.py", "--cfg-options", "data.bad_videos.time_limit=1"]

@@ -42,6 +42,7 @@ def test_clips_are_of_as_many_videos_and_different_views(trained: Path, num: int
         assert len(sources) == len({tuple(source) for source in sources}) == 12
 
 
+@pytest.mark.slow
 def test_a_video_that_hangs_is_left_out(trained: Path, tmp_path: Path) -> None:
     good = trained / "clips" / "val" / "class 0"
     with silent_server() as hangs:

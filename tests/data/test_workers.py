@@ -193,6 +193,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups")
 def test_a_signal_for_the_group_does_not_reach_processes_that_start(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(INTERRUPTED)

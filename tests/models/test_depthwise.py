@@ -80,6 +80,7 @@ def test_it_computes_in_autocasts_precision() -> None:
     torch.testing.assert_close(made.float(), layer(x, x), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck's own
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
