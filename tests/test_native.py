@@ -1,11 +1,14 @@
 import logging
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from iwin.models.native import attention
+from iwin.data import rgb
+from iwin.models.native import attention, depthwise
 from iwin.native import compiled, library
 from iwin.transforms import bilinear
 
@@ -19,9 +22,21 @@ def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = compiled(SOURCE, "g++")
     written = path.stat().st_mtime_ns
-    assert [found.name for found in (tmp_path / "iwin").iterdir()] == [path.name]
+    assert {found.name for found in (tmp_path / "iwin").iterdir()} == {path.name, f"{path.stem}.lock"}
     assert compiled(SOURCE, "g++") == path
     assert path.stat().st_mtime_ns == written
+
+
+@needs_kernels
+def test_of_many_processes_one_compiles(tmp_path: Path) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\ncase "$*" in *shared*) echo >> {tmp_path}/calls;; esac\nexec g++ "$@"\n')
+    compiler.chmod(0o755)
+    code = "from iwin.data.rgb import SOURCE; from iwin.native import has; assert has(SOURCE, 'to_rgb')"
+    surroundings = os.environ | {"CXX": str(compiler), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    running = [subprocess.Popen([sys.executable, "-c", code], env=surroundings) for _ in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1
 
 
 @pytest.fixture
@@ -55,7 +70,7 @@ def test_what_keeps_the_kernels_away_is_logged_and_no_error(
 
 
 @needs_kernels
-@pytest.mark.parametrize("source", [attention.SOURCE, bilinear.SOURCE], ids=["attention", "bilinear"])
+@pytest.mark.parametrize("source", [module.SOURCE for module in (attention, depthwise, rgb, bilinear)], ids=str)
 def test_compiler_warns_of_nothing(source: Path, tmp_path: Path) -> None:
     command = ["g++", "-std=c++17", "-march=native", "-fopenmp", "-Wall", "-Wextra", "-fsyntax-only", str(source)]
     assert subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stderr == ""

@@ -3,6 +3,7 @@
 Whoever has one has another way too, for machines without a compiler or without AVX-512.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -46,24 +47,36 @@ def library(source: Path) -> ctypes.CDLL | None:
     return None
 
 
+def has(source: Path, function: str) -> bool:
+    """Whether this machine runs a function of a file of kernels; compiles the file if that has not been done yet."""
+    return hasattr(library(source), function)
+
+
 def compiled(source: Path, compiler: str) -> Path:
-    """The shared library; compiled, if it is not there yet.
+    """The shared library; compiled, if it is not there yet, by one process while others wait for it.
 
     Raises:
         OSError: if it cannot be written.
         CalledProcessError: if the compiler fails.
     """
+    import fcntl  # Unix's alone, as is all of this
+
     version = run([compiler, "--version"])
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     key = hashlib.sha256("\0".join([source.read_text(), *FLAGS, compiler, version, cpu]).encode()).hexdigest()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iwin"
     path = folder / f"{source.stem}-{key[:16]}.so"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / path.name
-            run([compiler, *FLAGS, str(source), "-o", str(made)])
-            made.replace(path)  # another process finds all of it or nothing
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        with contextlib.suppress(OSError):  # not every file system has locks; then each compiles for itself
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                made = Path(scratch) / path.name
+                run([compiler, *FLAGS, str(source), "-o", str(made)])
+                made.replace(path)  # another process finds all of it or nothing
     return path
 
 

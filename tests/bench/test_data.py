@@ -108,9 +108,10 @@ def test_the_verb(footage: Path, tmp_path: Path) -> None:
     assert "clips/s" in result.stdout
     record = json.loads(out.read_text())
     assert record["command"].startswith("iwin bench data --videos")
-    assert len(record["results"]) == 8  # two patterns; two readers of the original, one of each of its two versions
+    assert len(record["results"]) == 10  # two patterns; two readers of the original, one of each of its three versions
     for told in record["results"]:
         assert len(told["rounds_seconds"]) == 2
         assert told["clips_per_second"]["min"] > 0
-    every = [told for told in record["results"] if "keyframe every 1" in told["videos"]]
+    every = [told for told in record["results"] if "keyframes only" in told["videos"]]
+    assert len(every) == 4
     assert all(told["times_original"]["median"] > 0 and told["bytes_of_original"] > 0 for told in every)

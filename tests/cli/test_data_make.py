@@ -59,6 +59,17 @@ def test_videos_are_made_small_with_their_lists(folder: Path) -> None:
     assert "times as fast" not in again.out
 
 
+def test_options_without_effect_are_told(folder: Path) -> None:
+    (folder / "clips" / "train" / "a" / "bad.avi").unlink()
+    options = ["--keyframe-interval", "1", "--measure", "0"]
+    result = data("resize", "clips", "--out", "a", *options, "--preset", "slow", "--bframes", "2", cwd=folder)
+    assert result.status == 0
+    assert "note: --preset has no effect: it is for H.264" in result.err
+    assert "note: --bframes has no effect: every frame is a keyframe" in result.err
+    result = data("resize", "clips", "--out", "b", *options, "--codec", "h264", "--preset", "fast", cwd=folder)
+    assert "note:" not in result.err
+
+
 def test_videos_become_folders_of_frames(folder: Path) -> None:
     (folder / "list.txt").write_text("train/a/0.mp4 0 1\ntrain/b/x y.mp4 1\n")
     options = ["--root", "clips", "--multi-label", "--short-side", "64"]

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pytest
 from av.video.reformatter import VideoReformatter
 
-from iwin.data.rgb import has_kernel, takes, to_rgb
+from iwin.data.rgb import SOURCE, takes, to_rgb
+from iwin.native import has
 from iwin.transforms.boxes import Box
 from tests.memory import fenced
 from tests.videos import numbered_frames, write_video
 
-pytestmark = pytest.mark.skipif(not has_kernel(), reason="the kernel needs a C++ compiler and AVX-512 VBMI")
+pytestmark = pytest.mark.skipif(not has(SOURCE, "to_rgb"), reason="the kernel needs a C++ compiler and AVX-512 VBMI")
 
 BT709, BT601, BT2020_NCL, YCOCG = 1, 5, 9, 8
 LIMITED, FULL = 1, 2

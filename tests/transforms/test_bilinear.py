@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iwin.transforms.bilinear import Cutout, cut, has_kernel, resize, takes
+from iwin.native import has
+from iwin.transforms.bilinear import SOURCE, Cutout, cut, resize, takes
 from iwin.transforms.boxes import Box, Size
 from iwin.transforms.geometry import crop
 from tests.memory import fenced
 
-needs_kernel = pytest.mark.skipif(not has_kernel(), reason="the kernel needs a C++ compiler and AVX-512 VBMI")
+needs_kernel = pytest.mark.skipif(
+    not has(SOURCE, "interpolate"), reason="the kernel needs a C++ compiler and AVX-512 VBMI"
+)
 
 
 def pictures(height: int, width: int, *, count: int = 2) -> Tensor:

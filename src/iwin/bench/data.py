@@ -109,18 +109,20 @@ def make_kinds(folder: Path, sizes: Sequence[tuple[int, int]], *, count: int, sa
 
 
 def resize_kinds(folder: Path, kind: Kind, *, say: Say) -> list[Kind]:
-    """What `iwin data resize` makes of a kind: short keyframe intervals, and keyframes only."""
+    """What `iwin data resize` makes of a kind: short keyframe intervals, and keyframes only, in both codecs."""
     from iwin.prepare.transcode import Recipe, transcode
 
-    made = []
-    for interval in (16, 1):
-        say(f"resizing {kind.name} with a keyframe every {interval} frames")
-        targets = []
-        for number, path in enumerate(kind.paths):
-            target = folder / f"{kind.name}_every_{interval}_{number}.mp4"
-            transcode(path, target, Recipe(keyframe_interval=interval))
-            targets.append(str(target))
-        made.append(Kind(f"{kind.name}, resized, keyframe every {interval}", tuple(targets), made_from=kind.name))
+    made: list[Kind] = []
+    for words, recipe in (
+        ("a keyframe every 16", Recipe(keyframe_interval=16)),
+        ("keyframes only", Recipe(keyframe_interval=1)),
+        ("keyframes only, H.264", Recipe(keyframe_interval=1, codec="h264")),
+    ):
+        say(f"resizing {kind.name}: {words}")
+        targets = [folder / f"{kind.name}_{len(made)}_{number}.mp4" for number in range(len(kind.paths))]
+        for path, target in zip(kind.paths, targets, strict=True):
+            transcode(path, target, recipe)
+        made.append(Kind(f"{kind.name}, resized, {words}", tuple(map(str, targets)), made_from=kind.name))
     return made
 
 

@@ -100,7 +100,6 @@ def build_training(
             classes=annotations.classes,
             fingerprints=fingerprints,
         ),
-        fingerprints=fingerprints,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from iwin.data.annotations import LIST_SUFFIXES
 from iwin.data.sources import beside, exists, join, path_in
 from iwin.errors import ConfigError, did_you_mean
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from iwin.config import RunConfig
 
 METRICS = ("top_k_accuracy", "mean_class_accuracy", "mean_average_precision")
-
-LIST_SUFFIXES = (".txt", ".csv")
-"""Of files that are lists of videos, where class folders could be meant too."""
 
 SCORE_SUFFIXES = (".pkl", ".yaml", ".json")
 

@@ -19,6 +19,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Files in class folders that count as videos."""
 
+LIST_SUFFIXES = (".txt", ".csv")
+"""Of files that are lists of videos, where class folders could be meant too."""
+
 LIST_LINE = re.compile(r"(?P<path>.+?)(\s*,\s*|\s+)(?P<label>\d+)")
 """A line of a list file: the path may hold spaces and commas."""
 

@@ -17,7 +17,6 @@ from iwin.data.batches import EpochBatches, ShardBatches
 from iwin.data.datasets import Batch, ClipReader, Item, Key, VideoDataset, collate
 from iwin.data.workers import Lost, Workers
 from iwin.errors import DataError
-from iwin.transforms.bilinear import has_kernel
 
 TRIES = 20
 """Videos that are tried for one place in a batch before the run ends: by then something is wrong with all of them."""
@@ -74,7 +73,6 @@ class BatchLoader:
             return
         workers = self._workers
         if workers is None:
-            has_kernel()  # compiled here, once, and not by all processes at the same time
             workers = Workers(self.dataset.reader, count=self.num_workers, time_limit=self._time_limit)
             self._workers = workers
             weakref.finalize(self, workers.close)

@@ -163,7 +163,7 @@ class PyAVReader:
         box, size, steps = framing
         height, width = size or (box[2:] if box else self.size)
         early = steps if 3 * height * width * len(numbers) > _MUCH else None
-        whole = np.empty((height, width, 3), np.uint8) if early else None
+        whole = np.empty((height, width, 3), np.uint8)
         frames_THWC = empty_clip(len(numbers), *(early.size if early else (height, width)), 3)
         pixels = frames_THWC.numpy()
         rows: dict[int, list[int]] = {}
@@ -175,8 +175,8 @@ class PyAVReader:
             try:
                 for place, number in sorted((self._place(number), number) for number in rows):
                     first, *others = rows[number]
-                    self._convert(self._decode(place), number, pixels[first] if whole is None else whole)
-                    if early and whole is not None:
+                    self._convert(self._decode(place), number, whole if early else pixels[first])
+                    if early:
                         pixels[first] = early(torch.from_numpy(whole)[None])[0].numpy()
                     for row in others:
                         pixels[row] = pixels[first]

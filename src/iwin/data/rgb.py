@@ -14,7 +14,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from iwin.native import library
+from iwin.native import has, library
 from iwin.transforms.boxes import Box
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -62,11 +62,6 @@ def _to_16_bits(factor: int) -> int:
     return min((factor * 2**13 + 2**15) >> 16, 2**15 - 1)
 
 
-def has_kernel() -> bool:
-    """Whether this machine runs the kernel; compiles it if that has not been done yet."""
-    return hasattr(library(SOURCE), "to_rgb")
-
-
 def takes(picture: av.VideoFrame) -> bool:
     """Whether `to_rgb` can convert a picture."""
     # libswscale interpolates where the height is odd, and takes the two fields of an interlaced picture for themselves.
@@ -75,7 +70,7 @@ def takes(picture: av.VideoFrame) -> bool:
         and picture.height % 2 == picture.width % 2 == 0
         and not picture.interlaced_frame
         and int(picture.colorspace) in _COLOURS
-        and has_kernel()
+        and has(SOURCE, "to_rgb")
     )
 
 

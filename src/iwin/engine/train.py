@@ -1,5 +1,6 @@
 """The training loop."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,6 @@ class Training:
         checkpoint_interval: epochs between checkpoints.
         log_interval: batches between log lines.
         metadata: strings that go into every checkpoint.
-        fingerprints: of the splits "train" and "val", on the main process; told with scores and kept with the state.
         stop_requested: asked after every optimiser step; True saves the state and stops.
         nonfinite_steps: optimiser steps in a row, up to now, whose gradients were infinite or NaN.
     """
@@ -89,7 +89,6 @@ class Training:
     checkpoint_interval: int = 1
     log_interval: int = 20
     metadata: Mapping[str, str] = field(default_factory=dict)
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
     stop_requested: Callable[[], bool] = lambda: False
     nonfinite_steps: int = field(default=0, init=False)
 
@@ -97,6 +96,12 @@ class Training:
     def recognizer(self) -> IwinRecognizer:
         """The model without the wrappers of distributed training."""
         return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the data, by split, as checkpoints hold them; told with scores and kept with the state."""
+        found: dict[str, str] = json.loads(self.metadata.get("fingerprints", "{}"))
+        return found
 
     @property
     def layout(self) -> dict[str, int]:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from iwin.data.annotations import SPLIT_NAMES, TRIED, Annotations, FrameFolder, FrameList, Sample, ShardMember
+from iwin.data.annotations import (
+    LIST_SUFFIXES,
+    SPLIT_NAMES,
+    TRIED,
+    Annotations,
+    FrameFolder,
+    FrameList,
+    Sample,
+    ShardMember,
+)
 from iwin.data.layouts import is_table, read_annotation_file, read_annotation_folder
 from iwin.data.shards import is_shards
 from iwin.data.sources import exists, is_url
@@ -17,8 +26,6 @@ from iwin.prepare.formats.writing import Entry, write_list, write_names
 
 SPLITS = ("train", "val", "test")
 """Folders that hold the class folders of a split each, and names of the lists in a folder of lists."""
-
-LIST_SUFFIXES = (".txt", ".csv")
 
 
 @dataclass(frozen=True)

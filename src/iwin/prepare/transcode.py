@@ -46,7 +46,8 @@ class Recipe:
         crf: x264's quality, 0 (lossless) to 51; about 6 less doubles the bytes. For MPEG-2, one of `MPEG2_CRF`; its
             pictures come as close to the source as x264's.
         preset: one of `PRESETS`; for H.264 alone, as the next two.
-        bframes: pictures in a row that lean on both neighbours: fewer bytes, but slower to read at random.
+        bframes: pictures in a row that lean on both neighbours: fewer bytes, but slower to read at random. There are
+            none where every frame is a keyframe.
         fast_decode: leave out the coding tools that are slow to decode (CABAC, deblocking), for some more bytes.
         upscale: enlarge smaller videos to the short side too.
         codec: one of `CODECS`, MPEG-2 for an interval of 1 alone; None for the one that is quicker to decode.
@@ -189,7 +190,8 @@ def _encode(source: str | Path, target: Path, timing: Timing, size: tuple[int, i
         made_stream.height, made_stream.width, made_stream.pix_fmt = height, width, "yuv420p"
         made_stream.time_base = timing.time_base
         codec = made_stream.codec_context
-        codec.gop_size, codec.max_b_frames, codec.thread_count = recipe.keyframe_interval, recipe.bframes, 1
+        codec.gop_size, codec.thread_count = recipe.keyframe_interval, 1
+        codec.max_b_frames = recipe.bframes if recipe.keyframe_interval > 1 else 0
         codec.time_base = told.time_base
         colour_range: ColorRange | None = None  # the source's
 

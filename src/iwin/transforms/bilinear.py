@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iwin.native import library
+from iwin.native import has, library
 from iwin.transforms.boxes import Box, Size
 from iwin.transforms.memory import empty_clip
 
@@ -85,11 +85,6 @@ def _axis(total: int, result: int) -> _Axis:
     return _Axis(first, (weights * 2**precision + 0.5).astype(np.int16), precision, total)
 
 
-def has_kernel() -> bool:
-    """Whether this machine runs the kernel in C++; compiles it if that has not been done yet."""
-    return hasattr(library(SOURCE), "interpolate")
-
-
 @lru_cache(maxsize=64)
 def takes(cutout: Cutout) -> bool:
     """Whether `cut` can make this."""
@@ -97,7 +92,7 @@ def takes(cutout: Cutout) -> bool:
     inside = (
         min(top, left) >= 0 < min(height, width) and top + height <= cutout.size[0] and left + width <= cutout.size[1]
     )
-    if not (has_kernel() and inside and min(cutout.whole) > 0):
+    if not (has(SOURCE, "interpolate") and inside and min(cutout.whole) > 0):
         return False
     return cutout.whole[1] <= _MOST_SHRINKING * cutout.size[1] and cutout.source.width >= _LEAST_WIDTH
 

@@ -1,11 +1,13 @@
 """`iwin data resize`: smaller videos with dense keyframes, which training decodes several times as fast."""
 
 import argparse
+import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iwin.cli.common import idle_options
 from iwin.cli.data.common import (
     add_sources,
     add_work_options,
@@ -50,10 +52,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "there, h264 for all else)",
     )
     parser.add_argument("--crf", type=int, default=23, metavar="N", help="quality, 0 to 51, 0 is best (default 23)")
-    parser.add_argument("--preset", default="medium", help="of x264, from ultrafast to veryslow (default medium)")
-    parser.add_argument(
-        "--bframes", type=int, default=0, metavar="N", help="in a row: fewer bytes, slower to read (default 0)"
-    )
+    parser.add_argument("--preset", help="of x264, from ultrafast to veryslow (default medium)")
+    parser.add_argument("--bframes", type=int, metavar="N", help="in a row: fewer bytes, slower to read (default 0)")
     parser.add_argument(
         "--small-files", action="store_true", help="with the coding tools that save bytes and are slow to decode"
     )
@@ -109,20 +109,26 @@ def read_recipe(args: argparse.Namespace) -> "Recipe":
         raise ConfigError(
             f"--codec mpeg2: needs --keyframe-interval 1 and --crf {MPEG2_CRF[0]} to {MPEG2_CRF[-1]}; take h264"
         )
-    if args.preset not in PRESETS:
+    if args.preset not in (None, *PRESETS):
         raise ConfigError(f"--preset {args.preset}: is none of x264's, which are {', '.join(PRESETS)}")
-    if not 0 <= args.bframes <= 16:
+    if args.bframes is not None and not 0 <= args.bframes <= 16:
         raise ConfigError(f"--bframes {args.bframes}: is a number from 0 to 16")
-    return Recipe(
+    recipe = Recipe(
         short_side=args.short_side,
         keyframe_interval=args.keyframe_interval,
         crf=args.crf,
-        preset=args.preset,
-        bframes=args.bframes,
+        preset=args.preset or Recipe.preset,
+        bframes=args.bframes or Recipe.bframes,
         fast_decode=not args.small_files,
         upscale=args.upscale,
         codec=args.codec,
     )
+    idle = {"bframes": "every frame is a keyframe"} if recipe.keyframe_interval == 1 else {}
+    if recipe.is_mpeg2:
+        idle |= dict.fromkeys(("preset", "small_files"), "it is for H.264, and MPEG-2 is made; see --codec")
+    for note in idle_options(args, idle):
+        print(f"note: {note}", file=sys.stderr)
+    return recipe
 
 
 def print_change(outcomes: "list[Outcome]", *, videos: int) -> None:

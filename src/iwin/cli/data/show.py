@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwin.cli.common import LIST_SUFFIXES, add_config_options, output_file, split_options
+from iwin.cli.common import add_config_options, output_file, split_options
+from iwin.data.annotations import LIST_SUFFIXES
 from iwin.data.sources import is_url, path_in
 from iwin.errors import ConfigError
 

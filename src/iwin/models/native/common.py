@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from iwin.models.surroundings import compute_dtype, needs_pytorch
-from iwin.native import library
+from iwin.native import has
 
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 """How the kernels' names end, by precision."""
@@ -22,5 +22,4 @@ def runs(source: Path, x: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has(source: Path, name: str) -> bool:
-    kernels = library(source)
-    return kernels is not None and hasattr(kernels, name)
+    return has(source, name)
