@@ -55,10 +55,24 @@ def test_every_form_keeps_its_frames(tmp_path: Path, name: str, recipe: Recipe) 
         assert (after.height, after.width) == ((144, 96) if before.height > before.width else (96, 144))
         old, new = before.get_frames(range(30)), after.get_frames(range(30))
     assert [read_number(frame) for frame in new] == [read_number(frame) for frame in old]
-    # A palette's colours survive halving of the colour planes less well.
-    tolerance = 3.0 if name.endswith(".gif") else 1.5
+    # A palette's colours survive halving of the colour planes less well; and these pictures are of few colours, which
+    # all are rounded to the same side where another range of numbers is made of them.
+    tolerance = 3.0 if name.endswith(".gif") or (name.startswith("full range") and recipe.is_mpeg2) else 1.5
     difference = old.float().mean((0, 1, 2)) - new.float().mean((0, 1, 2))
     assert difference.abs().max() < tolerance
+
+
+def test_colours_that_use_all_of_a_byte_get_no_cast(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:96, :144]
+    waves = np.stack([columns / 31, rows / 23, (rows + columns) / 37], axis=-1)
+    frames = np.stack([128 + 110 * np.sin(waves + number) for number in range(8)]).astype(np.uint8)
+    source = write_video(tmp_path / "full.mp4", frames, pix_fmt="yuvj420p", options={"crf": "4"})
+    transcode(source, tmp_path / "small.mp4", Recipe(short_side=96, keyframe_interval=1, crf=8))
+    with open_video(source) as before, open_video(tmp_path / "small.mp4") as after:
+        difference = before.get_frames(range(8)).float() - after.get_frames(range(8)).float()
+    red, green, blue = difference.mean((0, 1, 2)).tolist()
+    assert max(abs(red), abs(green), abs(blue)) < 0.8
+    assert max(red, green, blue) - min(red, green, blue) < 0.3
 
 
 @pytest.mark.parametrize("recipe", [SMALL, KEYFRAMES], ids=["h264", "mpeg2"])

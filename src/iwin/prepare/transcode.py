@@ -193,7 +193,6 @@ def _encode(source: str | Path, target: Path, timing: Timing, size: tuple[int, i
         codec.gop_size, codec.thread_count = recipe.keyframe_interval, 1
         codec.max_b_frames = recipe.bframes if recipe.keyframe_interval > 1 else 0
         codec.time_base = told.time_base
-        colour_range: ColorRange | None = None  # the source's
 
         def write(frame: av.VideoFrame | None) -> None:
             for packet in made_stream.encode(frame):
@@ -209,12 +208,12 @@ def _encode(source: str | Path, target: Path, timing: Timing, size: tuple[int, i
             orientation = Orientation.of(picture)
             if number == 0:
                 _copy_colours(picture, codec)
-                if recipe.is_mpeg2:  # it cannot tell that colours use all of a byte, so they do not
-                    codec.color_range = colour_range = ColorRange.MPEG
+                if recipe.is_mpeg2:
+                    codec.color_range = ColorRange.MPEG
             rows, columns = orientation.turn(size)
-            small = reformatter.reformat(
-                picture, columns, rows, "yuv420p", interpolation="BICUBIC", dst_color_range=colour_range, threads=1
-            )
+            small = reformatter.reformat(picture, columns, rows, "yuv420p", interpolation="BICUBIC", threads=1)
+            if recipe.is_mpeg2 and small.color_range == ColorRange.JPEG:  # which MPEG-2 has no means to tell
+                small = _limit_range(small)
             frame = _turn(small, orientation)
             if number == len(timing.times):
                 raise VideoError(f"{source}: decodes to more frames than it seemed to have; take it off the list")
@@ -234,6 +233,20 @@ def _copy_colours(picture: av.VideoFrame, codec: Any) -> None:
     """What the numbers mean as colours stays as it is: they are not converted."""
     for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
         setattr(codec, name, int(getattr(picture, name)))
+
+
+def _limit_range(picture: av.VideoFrame) -> av.VideoFrame:
+    """A picture in yuv420p whose numbers use all of a byte, in those of video: 16 to 235, and 16 to 240 for chroma.
+
+    libswscale, asked for the same, rounds up: colours would drift by a level or two.
+    """
+    luma, chroma = np.vsplit(picture.to_ndarray(), [picture.height])
+    planes = (_LIMITED_LUMA[luma], _LIMITED_CHROMA[chroma])
+    return av.VideoFrame.from_ndarray(np.concatenate(planes), format="yuv420p")
+
+
+_LIMITED_LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
+_LIMITED_CHROMA = np.rint(128 + (np.arange(256) - 128) * 224 / 255).astype(np.uint8)
 
 
 def _turn(picture: av.VideoFrame, orientation: Orientation) -> av.VideoFrame:
