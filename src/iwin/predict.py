@@ -13,7 +13,9 @@ from iwin.data.bad_videos import BadVideo
 from iwin.data.batches import ShardBatches
 from iwin.data.datasets import Batch, Key, VideoDataset, collate
 from iwin.data.loader import BatchLoader
+from iwin.engine.views import Layout, ViewStream
 from iwin.errors import ConfigError
+from iwin.models.recognizer import average_views
 
 
 @dataclass(frozen=True)
@@ -104,16 +106,13 @@ class Predictor:
             else:
                 yield BadVideo(sample.path, loader.bad.reason(sample.path))
 
-    @torch.inference_mode()
     def _classify(self, sample: Sample, batch: Batch, topk: int) -> Prediction:
         """The classes of a batch of one video."""
-        views = batch.views_on(self.device)
-        scores = self.model.forward_views(
-            views,
-            average=self._average,
-            max_views=self._max_views,
-            prepare=self._normalize,
-        )[0]
+        views = batch.views.shape[1]
+        layout = Layout.on(self.device, min(views, self._max_views or views), total=views)
+        stream = ViewStream(lambda views: self.model(self._normalize(views)), layout, device=self.device)
+        [(_, rows)] = stream([batch])
+        scores = average_views(rows, views, average=self._average)[0]
         best = scores.topk(min(topk, len(scores)))
         labels = tuple(best.indices.tolist())
         return Prediction(
@@ -121,5 +120,5 @@ class Predictor:
             classes=tuple(self.classes[label] for label in labels),
             labels=labels,
             scores=tuple(best.values.tolist()),
-            views=views.shape[1],
+            views=views,
         )

@@ -1,5 +1,6 @@
 """Views of many videos through a model in full chunks."""
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor
 
 from iwin.data.datasets import Batch
-from iwin.engine.views import ViewStream
+from iwin.engine.views import Layout, ViewStream
+
+CPU = torch.device("cpu")
 
 
 def batches(*videos: int, views: int, side: int = 4) -> Iterator[Batch]:
@@ -21,21 +24,21 @@ def batches(*videos: int, views: int, side: int = 4) -> Iterator[Batch]:
         first += count
 
 
+@pytest.mark.parametrize("lanes", [0, 1, 3])
 @pytest.mark.parametrize("size", [1, 4, 5, 12, 100])
 @pytest.mark.parametrize("videos", [(1, 1, 1, 1, 1), (3, 2), (2, 0, 3), (5,)])
-def test_every_video_gets_the_rows_of_its_views_in_order(videos: tuple[int, ...], size: int) -> None:
+def test_every_video_gets_the_rows_of_its_views_in_order(videos: tuple[int, ...], size: int, lanes: int) -> None:
     chunks = []
 
     def forward(views: Tensor) -> Tensor:
         chunks.append(len(views))
         return views[:, 0, 0, 0].float()
 
-    stream = ViewStream(forward, size=size, device=torch.device("cpu"))
-    rows = list(stream(batches(*videos, views=3)))
+    rows = list(ViewStream(forward, Layout(size, lanes), device=CPU)(batches(*videos, views=3)))
     assert [index for index, _ in rows] == list(range(5))
     for index, values in rows:
         assert values[:, 0].tolist() == [10 * index + view for view in range(3)]
-    assert chunks == [size] * (15 // size) + ([15 % size] if 15 % size else [])
+    assert sorted(chunks, reverse=True) == [size] * (15 // size) + ([15 % size] if 15 % size else [])
 
 
 def test_frames_of_another_size_begin_a_chunk_of_their_own() -> None:
@@ -45,14 +48,14 @@ def test_frames_of_another_size_begin_a_chunk_of_their_own() -> None:
         shapes.append(tuple(views.shape[:3]))
         return views[:, 0, 0, 0].float()
 
-    stream = ViewStream(forward, size=4, device=torch.device("cpu"))
     mixed = [*batches(1, views=3, side=4), *batches(1, views=3, side=8)]
-    assert [len(rows) for _, rows in stream(mixed)] == [3, 3]
+    assert [len(rows) for _, rows in ViewStream(forward, Layout(4), device=CPU)(mixed)] == [3, 3]
     assert shapes == [(3, 2, 4), (3, 2, 8)]
 
 
-def test_nothing_gives_nothing() -> None:
-    stream = ViewStream(lambda views: views[:, 0, 0, 0].float(), size=4, device=torch.device("cpu"))
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_nothing_gives_nothing(lanes: int) -> None:
+    stream = ViewStream(lambda views: views[:, 0, 0, 0].float(), Layout(4, lanes), device=CPU)
     assert list(stream([])) == []
 
 
@@ -64,6 +67,57 @@ def test_a_chunk_is_read_after_the_next_one_is_launched() -> None:
         launched += 1
         return views[:, 0, 0, 0].float()
 
-    stream = ViewStream(forward, size=3, device=torch.device("cpu"))
+    stream = ViewStream(forward, Layout(3), device=CPU)
     seen = [launched for _ in stream(batches(1, 1, 1, views=3))]
     assert seen == [2, 3, 3]
+
+
+def test_lanes_run_side_by_side_without_gradients_each_with_its_share_of_the_threads() -> None:
+    together = threading.Barrier(2)
+    seen = []
+
+    def forward(views: Tensor) -> Tensor:
+        together.wait(timeout=60)  # breaks where one chunk waits for the end of another
+        seen.append((torch.get_num_threads(), torch.is_inference_mode_enabled()))
+        return views[:, 0, 0, 0].float()
+
+    own = torch.get_num_threads()
+    try:
+        torch.set_num_threads(5)
+        assert len(list(ViewStream(forward, Layout(1, 2), device=CPU)(batches(2, views=3)))) == 2
+        assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(own)
+    assert seen == [(2, True)] * 6
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_an_error_of_the_model_comes_out(lanes: int) -> None:
+    def forward(_views: Tensor) -> Tensor:
+        raise ValueError("no memory")
+
+    with pytest.raises(ValueError, match="no memory"):
+        list(ViewStream(forward, Layout(2, lanes), device=CPU)(batches(5, views=3)))
+
+
+@pytest.mark.parametrize(
+    ("threads", "at_once", "total", "layout"),
+    [
+        (2, 4, None, Layout(2, 2)),
+        (2, 8, None, Layout(2, 2)),
+        (2, 1, None, Layout(1, 1)),
+        (12, 8, None, Layout(1, 6)),
+        (64, 8, None, Layout(1, 8)),
+        (2, 12, 12, Layout(1, 2)),
+        (8, 12, 12, Layout(1, 4)),
+        (2, 3, 3, Layout(1, 1)),  # two lanes would leave one idle for half of the time
+        (4, 1, 1, Layout(1, 1)),
+        (1, 12, 12, Layout(1, 1)),
+    ],
+)
+def test_layouts_keep_threads_busy(
+    monkeypatch: pytest.MonkeyPatch, threads: int, at_once: int, total: int | None, layout: Layout
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert Layout.on(CPU, at_once, total=total) == layout
+    assert Layout.on(torch.device("cuda"), at_once, total=total) == Layout(at_once)

@@ -6,7 +6,6 @@ from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -16,7 +15,7 @@ from iwin.data.loader import BatchLoader
 from iwin.engine.bad_files import BadFiles
 from iwin.engine.log import RunLog, progress
 from iwin.engine.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
-from iwin.engine.views import ViewStream
+from iwin.engine.views import Layout, ViewStream
 from iwin.errors import BadVideosError, DataError
 from iwin.models.recognizer import Average, IwinRecognizer, average_views, pool
 
@@ -85,10 +84,10 @@ def score(model: IwinRecognizer, evaluation: Evaluation, *, accelerator: Acceler
     loader = evaluation.loader
     batches = progress(loader, console=log.console, title="scoring", total=len(loader))
     readable = takewhile(lambda _: not loader.bad.exceeded, batches)
-    stream = ViewStream(forward, size=evaluation.max_views, device=accelerator.device)
+    layout = Layout.on(accelerator.device, evaluation.max_views)
+    stream = ViewStream(forward, layout, device=accelerator.device)
     average = "score" if evaluation.features else evaluation.average
-    with torch.inference_mode():
-        own = [(index, average_views(rows, len(rows), average=average)[0].numpy()) for index, rows in stream(readable)]
+    own = [(index, average_views(rows, len(rows), average=average)[0].numpy()) for index, rows in stream(readable)]
     return _assemble(gather_object(own), evaluation)
 
 
