@@ -89,6 +89,8 @@ def test_settings_that_cannot_be(footage: Path) -> None:
         data.run(arguments("--rounds", "0"))
     with pytest.raises(ConfigError, match="no reader 'torchvision'; choose from: iwin, iwin crop_first"):
         data.run(arguments("--readers", "torchvision", "--videos", str(footage)))
+    with pytest.raises(ConfigError, match=r"record\.csv: the name of this file must end in \.json"):
+        data.run(arguments("--json", "record.csv", "--videos", str(footage)))
 
 
 @pytest.mark.slow

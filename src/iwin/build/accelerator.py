@@ -36,7 +36,7 @@ def build_accelerator(
     if precision is None:
         precision = "no"
         if config.optim.mixed_precision and torch.cuda.is_available() and not cpu:
-            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and (
         torch.backends.mps.is_available() or not torch.accelerator.is_available()
     ):

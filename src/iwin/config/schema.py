@@ -424,8 +424,8 @@ class TestSettings(Settings):
     average_clips: Literal["prob", "score"] | None = "prob"
     """Mean of the views' softmax ("prob"), of their logits ("score"), or no mean."""
     max_testing_views: PositiveInt | None = None
-    """Views that go through the model at once; None stands for 8 or `videos_per_gpu` in a test, the larger one, and for
-    all of a video in a prediction."""
+    """Views that may be in the model at the same time; None stands for 8 or `videos_per_gpu` in a test, the larger one,
+    and for all of a video in a prediction."""
 
 
 class RunConfig(Settings):

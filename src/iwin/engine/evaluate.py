@@ -20,7 +20,7 @@ from iwin.errors import BadVideosError, DataError
 from iwin.models.recognizer import Average, IwinRecognizer, average_views, pool
 
 VIEWS_AT_ONCE = 8
-"""Views that go through the model together where nothing else is asked for."""
+"""Views that may be in the model at the same time where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Evaluation:
         split: its name, as in "val".
         normalize: maps uint8 clips (B, T, H, W, 3) on the device to normalised (B, 3, T, H, W).
         average: how a video's score comes of its views' logits (`average_views`).
-        max_views: views that go through the model at once, of one video or of several.
+        max_views: views that may be in the model at the same time, of one video or of several.
         metrics: names of the figures wanted.
         topk: the k of top-k accuracy.
         num_classes: classes, where a video can have several labels; None where it has one.

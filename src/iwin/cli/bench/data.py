@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from iwin.cli.common import output_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     names = [reader.name for reader in READERS]
     if unknown := [name for name in args.readers or () if name not in names]:
         raise ConfigError(f"there is no reader {unknown[0]!r}; choose from: {', '.join(names)}")
+    json_file = output_file(args.json, [".json"]) if args.json else None
     readers = installed_readers(args.readers)
     for name in args.readers or names:
         if name not in [reader.name for reader in readers]:
@@ -80,9 +83,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(speed_table(found))
     console.print(stage_table(found))
-    if args.json:
-        save_json(args.json, found)
-        print(args.json)
+    if json_file is not None:
+        save_json(json_file, found)
+        print(json_file)
     return 0
 
 
