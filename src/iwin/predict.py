@@ -13,8 +13,8 @@ from iwin.data.bad_videos import BadVideo
 from iwin.data.batches import ShardBatches
 from iwin.data.datasets import Batch, Key, VideoDataset, collate
 from iwin.data.loader import BatchLoader
-from iwin.engine.views import Layout, ViewStream
 from iwin.errors import ConfigError
+from iwin.models.lanes import Layout, run_views
 from iwin.models.recognizer import average_views
 
 
@@ -108,11 +108,10 @@ class Predictor:
 
     def _classify(self, sample: Sample, batch: Batch, topk: int) -> Prediction:
         """The classes of a batch of one video."""
-        views = batch.views.shape[1]
-        layout = Layout.on(self.device, min(views, self._max_views or views), total=views)
-        stream = ViewStream(lambda views: self.model(self._normalize(views)), layout, device=self.device)
-        [(_, rows)] = stream([batch])
-        scores = average_views(rows, views, average=self._average)[0]
+        views = batch.views_on(self.device).flatten(0, 1)
+        layout = Layout.on(self.device, min(len(views), self._max_views or len(views)), total=len(views))
+        rows = run_views(lambda views: self.model(self._normalize(views)), views, layout)
+        scores = average_views(rows, len(views), average=self._average)[0]
         best = scores.topk(min(topk, len(scores)))
         labels = tuple(best.indices.tolist())
         return Prediction(
@@ -120,5 +119,5 @@ class Predictor:
             classes=tuple(self.classes[label] for label in labels),
             labels=labels,
             scores=tuple(best.values.tolist()),
-            views=views,
+            views=len(views),
         )

@@ -1,6 +1,5 @@
 """Views of many videos through a model in full chunks."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +7,8 @@ import torch
 from torch import Tensor
 
 from iwin.data.datasets import Batch
-from iwin.engine.views import Layout, ViewStream
+from iwin.engine.views import ViewStream
+from iwin.models.lanes import Layout
 
 CPU = torch.device("cpu")
 
@@ -72,25 +72,6 @@ def test_a_chunk_is_read_after_the_next_one_is_launched() -> None:
     assert seen == [2, 3, 3]
 
 
-def test_lanes_run_side_by_side_without_gradients_each_with_its_share_of_the_threads() -> None:
-    together = threading.Barrier(2)
-    seen = []
-
-    def forward(views: Tensor) -> Tensor:
-        together.wait(timeout=60)  # breaks where one chunk waits for the end of another
-        seen.append((torch.get_num_threads(), torch.is_inference_mode_enabled()))
-        return views[:, 0, 0, 0].float()
-
-    own = torch.get_num_threads()
-    try:
-        torch.set_num_threads(5)
-        assert len(list(ViewStream(forward, Layout(1, 2), device=CPU)(batches(2, views=3)))) == 2
-        assert torch.get_num_threads() == 5
-    finally:
-        torch.set_num_threads(own)
-    assert seen == [(2, True)] * 6
-
-
 @pytest.mark.parametrize("lanes", [0, 2])
 def test_an_error_of_the_model_comes_out(lanes: int) -> None:
     def forward(_views: Tensor) -> Tensor:
@@ -98,26 +79,3 @@ def test_an_error_of_the_model_comes_out(lanes: int) -> None:
 
     with pytest.raises(ValueError, match="no memory"):
         list(ViewStream(forward, Layout(2, lanes), device=CPU)(batches(5, views=3)))
-
-
-@pytest.mark.parametrize(
-    ("threads", "at_once", "total", "layout"),
-    [
-        (2, 4, None, Layout(2, 2)),
-        (2, 8, None, Layout(2, 2)),
-        (2, 1, None, Layout(1, 1)),
-        (12, 8, None, Layout(1, 6)),
-        (64, 8, None, Layout(1, 8)),
-        (2, 12, 12, Layout(1, 2)),
-        (8, 12, 12, Layout(1, 4)),
-        (2, 3, 3, Layout(1, 1)),  # two lanes would leave one idle for half of the time
-        (4, 1, 1, Layout(1, 1)),
-        (1, 12, 12, Layout(1, 1)),
-    ],
-)
-def test_layouts_keep_threads_busy(
-    monkeypatch: pytest.MonkeyPatch, threads: int, at_once: int, total: int | None, layout: Layout
-) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert Layout.on(CPU, at_once, total=total) == layout
-    assert Layout.on(torch.device("cuda"), at_once, total=total) == Layout(at_once)

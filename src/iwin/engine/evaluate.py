@@ -15,8 +15,9 @@ from iwin.data.loader import BatchLoader
 from iwin.engine.bad_files import BadFiles
 from iwin.engine.log import RunLog, progress
 from iwin.engine.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
-from iwin.engine.views import Layout, ViewStream
+from iwin.engine.views import ViewStream
 from iwin.errors import BadVideosError, DataError
+from iwin.models.lanes import Layout
 from iwin.models.recognizer import Average, IwinRecognizer, average_views, pool
 
 VIEWS_AT_ONCE = 8
