@@ -24,7 +24,7 @@ def batches(*videos: int, views: int, side: int = 4) -> Iterator[Batch]:
         first += count
 
 
-@pytest.mark.parametrize("lanes", [0, 1, 3])
+@pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("size", [1, 4, 5, 12, 100])
 @pytest.mark.parametrize("videos", [(1, 1, 1, 1, 1), (3, 2), (2, 0, 3), (5,)])
 def test_every_video_gets_the_rows_of_its_views_in_order(videos: tuple[int, ...], size: int, lanes: int) -> None:
@@ -34,7 +34,7 @@ def test_every_video_gets_the_rows_of_its_views_in_order(videos: tuple[int, ...]
         chunks.append(len(views))
         return views[:, 0, 0, 0].float()
 
-    rows = list(ViewStream(forward, Layout(size, lanes), device=CPU)(batches(*videos, views=3)))
+    rows = list(ViewStream(forward, Layout(size * lanes, lanes), device=CPU)(batches(*videos, views=3)))
     assert [index for index, _ in rows] == list(range(5))
     for index, values in rows:
         assert values[:, 0].tolist() == [10 * index + view for view in range(3)]
@@ -53,7 +53,7 @@ def test_frames_of_another_size_begin_a_chunk_of_their_own() -> None:
     assert shapes == [(3, 2, 4), (3, 2, 8)]
 
 
-@pytest.mark.parametrize("lanes", [0, 2])
+@pytest.mark.parametrize("lanes", [1, 2])
 def test_nothing_gives_nothing(lanes: int) -> None:
     stream = ViewStream(lambda views: views[:, 0, 0, 0].float(), Layout(4, lanes), device=CPU)
     assert list(stream([])) == []
@@ -72,7 +72,7 @@ def test_a_chunk_is_read_after_the_next_one_is_launched() -> None:
     assert seen == [2, 3, 3]
 
 
-@pytest.mark.parametrize("lanes", [0, 2])
+@pytest.mark.parametrize("lanes", [1, 2])
 def test_an_error_of_the_model_comes_out(lanes: int) -> None:
     def forward(_views: Tensor) -> Tensor:
         raise ValueError("no memory")

@@ -59,9 +59,10 @@ class ViewStream:
             self._videos.extend(_Video(index, batch.views.shape[1]) for index in batch.indices.tolist())
             if self._waiting and self._waiting[0].shape[1:] != views.shape[1:]:
                 self._launch(launch)  # frames of another size cannot be in the same chunk
-            for part in self._parts(views):
+            size = self._layout.size(views.shape[1:])
+            for part in self._parts(views, size):
                 self._waiting.append(part)
-                if self._count == self._layout.size:
+                if self._count == size:
                     self._launch(launch)
                     yield from self._read(keep=self._layout.ahead)
         if self._waiting:
@@ -72,10 +73,10 @@ class ViewStream:
     def _count(self) -> int:
         return sum(map(len, self._waiting))
 
-    def _parts(self, views: Tensor) -> Iterator[Tensor]:
+    def _parts(self, views: Tensor, size: int) -> Iterator[Tensor]:
         """Pieces that fill the chunk that waits, and then one after the other."""
         while len(views):
-            part = views[: self._layout.size - self._count]
+            part = views[: size - self._count]
             views = views[len(part) :]
             yield part
 

@@ -4,8 +4,9 @@ Threads that work at one chunk wait for each other at the end of every layer, th
 with n threads takes less time for n chunks of a thread each than for one after the other, above all for small ones.
 """
 
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,14 @@ import torch
 from torch import Tensor
 
 Forward = Callable[[Tensor], Tensor]
-"""Maps views (N, …) on the device to rows (N, K); it is called without gradients, on a CPU from several threads."""
+"""Maps uint8 views (N, T, H, W, 3) on the device to rows (N, K); called without gradients, on a CPU by many threads."""
 
 Launch = Callable[[Tensor], Callable[[], Tensor]]
 """Begins with a chunk of views; what it returns gives its rows on the host, once they are there."""
+
+
+_CHUNK_PIXELS = 1_000_000
+"""Of a chunk on a CPU, about. Measured: smaller ones pay for starting each layer, larger ones leave the caches."""
 
 
 @dataclass(frozen=True)
@@ -25,52 +30,56 @@ class Layout:
     """How views are shared out.
 
     Attributes:
-        size: views of a chunk.
-        lanes: chunks side by side, each in a thread with its share of PyTorch's own; 0 launches one after the other,
-            as a GPU wants it.
+        at_once: views that may be in the model at the same time.
+        lanes: chunks side by side, each in a thread with its share of PyTorch's own; 1 runs one after the other.
+        total: views that there are, a multiple of the lanes; None for so many that it does not matter which lane ends
+            last.
     """
 
-    size: int
-    lanes: int = 0
+    at_once: int
+    lanes: int = 1
+    total: int | None = None
+
+    @classmethod
+    def on(cls, device: torch.device, at_once: int, *, total: int | None = None) -> "Layout":
+        """The layout for a device: on a CPU the lanes that keep the most threads busy, elsewhere one."""
+        if device.type != "cpu":
+            return cls(at_once, total=total)
+        threads = torch.get_num_threads()
+        counts = [count for count in range(1, min(threads, at_once) + 1) if total is None or total % count == 0]
+        return cls(at_once, max(counts, key=lambda count: (threads // count * count, count)), total)
 
     @property
     def ahead(self) -> int:
         """Chunks to launch before the first is read, so that the device, or a lane that is done first, has work."""
-        return 2 * self.lanes or 1
+        return 1 if self.lanes == 1 else 2 * self.lanes
 
-    @classmethod
-    def on(cls, device: torch.device, at_once: int, *, total: int | None = None) -> "Layout":
-        """The layout for a device; on a CPU the one that keeps the most threads busy with the smallest chunks.
-
-        Args:
-            device: where the model is.
-            at_once: views that may be in the model at the same time.
-            total: views that there are; None for so many that it does not matter which lane ends last.
-        """
-        if device.type != "cpu":
-            return cls(at_once)
-        threads = torch.get_num_threads()
-        counts = [count for count in range(1, min(threads, at_once) + 1) if total is None or total % count == 0]
-        lanes = max(counts, key=lambda count: (threads // count * count, count))
-        # Measured: views in twos take less time than single ones where they are small, as much where they are large.
-        return cls(1 if total is not None else min(2, at_once // lanes), lanes)
+    def size(self, view: Sequence[int]) -> int:
+        """How many views of a shape (T, H, W, 3) make a chunk."""
+        if self.lanes == 1:
+            return self.at_once
+        most = max(1, min(self.at_once // self.lanes, _CHUNK_PIXELS // math.prod(view[:-1])))
+        if self.total is None:
+            return most
+        share = self.total // self.lanes
+        return max(size for size in range(1, most + 1) if share % size == 0)
 
 
 def run_views(forward: Forward, views: Tensor, layout: Layout) -> Tensor:
-    """The rows (N, K) of views (N, …), on the host."""
+    """The rows (N, K) of views (N, T, H, W, 3), on the host."""
     with launching(forward, layout) as launch:
-        begun = [launch(chunk) for chunk in views.split(layout.size)]
+        begun = [launch(chunk) for chunk in views.split(layout.size(views.shape[1:]))]
         return torch.cat([read() for read in begun])
 
 
 @contextmanager
 def launching(forward: Forward, layout: Layout) -> Iterator[Launch]:
     """A way to launch chunks as a layout says; within the context, which lanes do not outlive."""
-    if layout.lanes:
+    if layout.lanes == 1:
+        yield _one_by_one(forward)
+    else:
         with _side_by_side(forward, layout.lanes) as launch:
             yield launch
-    else:
-        yield _one_by_one(forward)
 
 
 def _one_by_one(forward: Forward) -> Launch:
