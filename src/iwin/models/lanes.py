@@ -20,7 +20,6 @@ Forward = Callable[[Tensor], Tensor]
 Launch = Callable[[Tensor], Callable[[], Tensor]]
 """Begins with a chunk of views; what it returns gives its rows on the host, once they are there."""
 
-
 _CHUNK_PIXELS = 1_000_000
 """Of a chunk on a CPU, about. Measured: smaller ones pay for starting each layer, larger ones leave the caches."""
 
