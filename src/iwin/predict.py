@@ -110,7 +110,7 @@ class Predictor:
         """The classes of a batch of one video."""
         views = batch.views_on(self.device).flatten(0, 1)
         layout = Layout.on(self.device, min(len(views), self._max_views or len(views)), total=len(views))
-        rows = run_views(lambda views: self.model(self._normalize(views)), views, layout)
+        rows = run_views(lambda chunk: self.model(self._normalize(chunk)), views, layout)
         scores = average_views(rows, len(views), average=self._average)[0]
         best = scores.topk(min(topk, len(scores)))
         labels = tuple(best.indices.tolist())

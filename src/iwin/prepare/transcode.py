@@ -235,6 +235,10 @@ def _copy_colours(picture: av.VideoFrame, codec: Any) -> None:
         setattr(codec, name, int(getattr(picture, name)))
 
 
+_LIMITED_LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
+_LIMITED_CHROMA = np.rint(128 + (np.arange(256) - 128) * 224 / 255).astype(np.uint8)
+
+
 def _limit_range(picture: av.VideoFrame) -> av.VideoFrame:
     """A picture in yuv420p whose numbers use all of a byte, in those of video: 16 to 235, and 16 to 240 for chroma.
 
@@ -243,10 +247,6 @@ def _limit_range(picture: av.VideoFrame) -> av.VideoFrame:
     luma, chroma = np.vsplit(picture.to_ndarray(), [picture.height])
     planes = (_LIMITED_LUMA[luma], _LIMITED_CHROMA[chroma])
     return av.VideoFrame.from_ndarray(np.concatenate(planes), format="yuv420p")
-
-
-_LIMITED_LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
-_LIMITED_CHROMA = np.rint(128 + (np.arange(256) - 128) * 224 / 255).astype(np.uint8)
 
 
 def _turn(picture: av.VideoFrame, orientation: Orientation) -> av.VideoFrame:
