@@ -28,24 +28,24 @@ from iwin.files import check_writable, save_json
 from iwin.models.iwin import IwinBlock, IwinStage
 from iwin.models.kernels.ops import interleaved_attention
 from iwin.models.recognizer import IwinRecognizer
-from iwin.models.windows import deinterleave, interleave, window_counts
+from iwin.models.windows import Windows, deinterleave, interleave, windows_of
 from iwin.models.zoo import build_named
 
-Way = Callable[[Tensor, Tensor, tuple[int, int], int], Tensor]
+Way = Callable[[Tensor, Tensor, Windows, int], Tensor]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def gathered(x: Tensor, weight: Tensor, counts: tuple[int, int], heads: int) -> Tensor:
+def gathered(x: Tensor, weight: Tensor, windows: Windows, heads: int) -> Tensor:
     """Attention of a map x (B, T, H, W, C) on windows gathered in memory."""
-    windows = interleave(x, counts)
-    q, k, v = F.linear(windows, weight).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-    out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(windows.shape)
-    return deinterleave(out, counts, x.shape)
+    tokens = interleave(x, windows.counts)
+    q, k, v = F.linear(tokens, weight).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(tokens.shape)
+    return deinterleave(out, windows.counts, x.shape)
 
 
-def kernel(x: Tensor, weight: Tensor, counts: tuple[int, int], heads: int) -> Tensor:
+def kernel(x: Tensor, weight: Tensor, windows: Windows, heads: int) -> Tensor:
     """The same by the Triton kernels."""
-    return interleaved_attention(F.linear(x, weight), counts, heads=heads, scale=(x.shape[-1] // heads) ** -0.5)
+    return interleaved_attention(F.linear(x, weight), windows, heads=heads, scale=(x.shape[-1] // heads) ** -0.5)
 
 
 class Stage(NamedTuple):
@@ -80,12 +80,12 @@ def attending_stages(name: str, *, frames: int, size: int) -> list[Stage]:
     return stages
 
 
-def check(x: Tensor, weight: Tensor, counts: tuple[int, int], heads: int) -> dict[str, float]:
+def check(x: Tensor, weight: Tensor, windows: Windows, heads: int) -> dict[str, float]:
     """Relative error of each way on the first sample, against float32."""
-    exact = gathered(x[:1].float(), weight.float(), counts, heads)
+    exact = gathered(x[:1].float(), weight.float(), windows, heads)
     errors = {}
     for name, way in WAYS.items():
-        errors[name] = float((way(x[:1], weight, counts, heads).float() - exact).norm() / exact.norm())
+        errors[name] = float((way(x[:1], weight, windows, heads).float() - exact).norm() / exact.norm())
         if not errors[name] < 0.02:
             sys.exit(f"{name} differs from float32 by {errors[name]:.3g} of its norm; nothing was timed")
     return errors
@@ -109,23 +109,25 @@ def measure(stage: Stage, *, batch: int, dtype: torch.dtype, rounds: int) -> dic
     """Errors, and times of the forward pass and of both passes."""
     torch.manual_seed(0)
     C, heads = stage.channels, stage.heads
-    counts = window_counts(stage.height, stage.width, (stage.window, stage.window))
+    windows = windows_of(stage.height, stage.width, (stage.window, stage.window))
     x = torch.randn(batch, *stage[:3], C, device="cuda", dtype=dtype)
     weight = (torch.randn(3 * C, C, device="cuda") * C**-0.5).to(dtype)
-    errors = check(x, weight, counts, heads)
+    errors = check(x, weight, windows, heads)
     with torch.no_grad():
-        forward = time_ways({name: partial(way, x, weight, counts, heads) for name, way in WAYS.items()}, rounds=rounds)
+        forward = time_ways(
+            {name: partial(way, x, weight, windows, heads) for name, way in WAYS.items()}, rounds=rounds
+        )
     x.requires_grad_()
     weight.requires_grad_()
     grad = torch.randn_like(x)
 
     def both(way: Way) -> object:
-        return torch.autograd.grad(way(x, weight, counts, heads), (x, weight), grad)
+        return torch.autograd.grad(way(x, weight, windows, heads), (x, weight), grad)
 
     return {
         "map": list(x.shape),
         "heads": heads,
-        "windows": list(counts),
+        "windows": list(windows.counts),
         "error": errors,
         "forward_ms": forward,
         "forward_backward_ms": time_ways({name: partial(both, way) for name, way in WAYS.items()}, rounds=rounds),

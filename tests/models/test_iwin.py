@@ -19,7 +19,7 @@ from iwin.models.iwin import (
     WindowAttention,
 )
 from iwin.models.recognizer import IwinRecognizer
-from iwin.models.windows import deinterleave, interleave
+from iwin.models.windows import Windows, deinterleave, interleave
 from iwin.models.zoo import build_named
 from tests.goldens import assert_golden, fill_by_rule, full_golden, load_json, load_npz, rule_input, rule_weight
 from tests.sources import Golden, over_goldens
@@ -160,7 +160,7 @@ def test_attention_gives_the_original_outputs(golden: Golden) -> None:
     fill_by_rule(module)
     windows = rule_input(load_json(golden("model/modules.json"))["cases"]["attn"]["input_name"])
     with torch.inference_mode():
-        output = module(windows[:, :, None, None], (1, 1)).flatten(1, 3)
+        output = module(windows[:, :, None, None], Windows(1, 1, 1, 1)).flatten(1, 3)
     assert_golden(load_npz(golden("model/modules.npz")), "attn|out", output, atol=2e-5)
 
 

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,57 +7,98 @@ from torch import Tensor, nn
 
 from iwin.models.iwin import IwinBlock, WindowAttention
 from iwin.models.native.attention import SOURCE, interleaved_attention, takes
+from iwin.models.native.common import NAMES
 from iwin.models.native.linear import Linear, infers
-from iwin.models.windows import deinterleave, interleave
-from iwin.native import library
+from iwin.models.windows import Windows, deinterleave, interleave, windows_of
+from iwin.native import has, library
 
 needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
+PRECISIONS = [
+    pytest.param(
+        dtype,
+        id=name,
+        marks=pytest.mark.skipif(not has(SOURCE, f"forward_{name}"), reason=f"there is no {name} kernel here"),
+    )
+    for dtype, name in NAMES.items()
+]
+
+ALONE = Windows(1, 1, 7, 7)
+
+SHAPES: dict[str, tuple[tuple[int, ...], Windows, int]] = {
+    "a single token": ((1, 1, 1, 1), Windows(1, 1, 1, 1), 1),
+    "75 tokens: neither keys nor queries fill their last block": ((2, 3, 10, 15), Windows(2, 3, 5, 5), 2),
+    "windows of one row": ((1, 2, 4, 6), Windows(4, 3, 1, 2), 3),
+    "294 tokens: several blocks of keys": ((1, 6, 14, 7), Windows(2, 1, 7, 7), 1),
+    "256 tokens: whole blocks alone": ((1, 4, 8, 8), Windows(1, 1, 8, 8), 2),
+    "48 tokens: the last queries fill half of a block": ((2, 3, 4, 8), Windows(1, 2, 4, 4), 1),
+    "784 tokens, as of a published model": ((1, 16, 7, 7), Windows(1, 1, 7, 7), 1),
+    "beyond the map, all windows alike": ((2, 3, 8, 10), Windows(2, 2, 7, 7), 2),
+    "beyond the map, some windows full": ((1, 2, 13, 7), Windows(2, 1, 7, 7), 1),
+    "beyond the map, sides of many lengths": ((1, 4, 16, 9), Windows(3, 2, 7, 7), 3),
+    "beyond the map, one key more than blocks hold": ((1, 8, 8, 8), Windows(2, 2, 5, 4), 1),
+}
 
 
-def gathered_attention(qkv: Tensor, counts: tuple[int, int], heads: int, scale: float) -> Tensor:
+def gathered_attention(qkv: Tensor, windows: Windows, heads: int, scale: float, fill: Tensor | None = None) -> Tensor:
     B, T, H, W, channels = qkv.shape
-    q, k, v = interleave(qkv, counts).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    whole = qkv.new_zeros(B, T, windows.down * windows.rows, windows.across * windows.columns, channels)
+    whole = whole if fill is None else whole + fill
+    whole[:, :, :H, :W] = qkv
+    q, k, v = interleave(whole, windows.counts).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     weights = (scale * q @ k.transpose(-2, -1)).softmax(-1)
-    return deinterleave((weights @ v).transpose(1, 2).flatten(2), counts, (B, T, H, W, channels // 3))
+    attended = (weights @ v).transpose(1, 2).flatten(2)
+    return deinterleave(attended, windows.counts, (*whole.shape[:4], channels // 3))[:, :, :H, :W]
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    return float((found.detach().double() - exact.detach()).norm() / exact.detach().norm())
 
 
 @needs_kernels
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 5e-2)])
-@pytest.mark.parametrize(
-    ("shape", "counts", "heads"),
-    [
-        ((1, 1, 1, 1), (1, 1), 1),  # a single token
-        ((2, 3, 10, 15), (2, 3), 2),  # 75 tokens: neither keys nor queries fill their last block
-        ((1, 2, 4, 6), (4, 3), 3),  # windows of one row
-        ((1, 6, 14, 7), (2, 1), 1),  # 294 tokens: several blocks of keys
-    ],
-)
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize(("shape", "windows", "heads"), SHAPES.values(), ids=SHAPES)
 def test_attention_equals_its_definition_forward_and_backward(
-    shape: tuple[int, ...], counts: tuple[int, int], heads: int, dtype: torch.dtype, tolerance: float
+    shape: tuple[int, ...], windows: Windows, heads: int, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(0)
-    qkv = torch.randn(*shape, 3 * heads * 32).to(dtype)
+    given = [torch.randn(*shape, 3 * heads * 32).to(dtype), torch.randn(3 * heads * 32).to(dtype)]
     grad = torch.randn(*shape, heads * 32).to(dtype)
-    exact_input, input_ = qkv.double().requires_grad_(), qkv.clone().requires_grad_()
-    exact = gathered_attention(exact_input, counts, heads, 0.3)
-    fast = interleaved_attention(input_, counts, heads=heads, scale=0.3)
-    (exact_grad,) = torch.autograd.grad(exact, exact_input, grad.double())
-    (fast_grad,) = torch.autograd.grad(fast, input_, grad)
-    assert fast.dtype == fast_grad.dtype == dtype
-    torch.testing.assert_close(fast.double(), exact, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(fast_grad.double(), exact_grad, rtol=tolerance, atol=tolerance)
+    asked = 1 if windows.fit(*shape[2:]) else 2
+
+    def results(attention: Callable[[Tensor, Tensor], Tensor], kind: torch.dtype) -> list[Tensor]:
+        inputs = [tensor.to(kind, copy=True).requires_grad_() for tensor in given]
+        out = attention(*inputs)
+        return [out.detach(), *torch.autograd.grad(out, inputs[:asked], grad.to(kind))]
+
+    def by_definition(qkv: Tensor, fill: Tensor) -> Tensor:
+        return gathered_attention(qkv, windows, heads, 0.3, fill)
+
+    def by_kernel(qkv: Tensor, fill: Tensor) -> Tensor:
+        return interleaved_attention(qkv, windows, heads=heads, scale=0.3, fill=fill)
+
+    fast, plain, exact = results(by_kernel, dtype), results(by_definition, dtype), results(by_definition, torch.float64)
+    for index, (found, simple, right) in enumerate(zip(fast, plain, exact, strict=True)):
+        assert found.dtype == dtype
+        part = slice(None) if index < 2 else slice(heads * 32, None)  # what is beyond the map asks nothing
+        assert error(found[..., part], right[..., part]) < max(2e-6, 1.2 * error(simple[..., part], right[..., part]))
+    if asked == 2:
+        assert not fast[2][: heads * 32].any()
 
 
 @needs_kernels
-@pytest.mark.parametrize("size", [1e4, 1e18])
+@pytest.mark.parametrize("size", [1e4, 1e6, 1e18])
 def test_attention_survives_large_scores(size: float) -> None:
     torch.manual_seed(0)
     qkv = torch.randn(1, 2, 7, 7, 96)
     qkv[..., :64] *= size**0.5
-    expected = gathered_attention(qkv.double(), (1, 1), 1, 1.0)
-    torch.testing.assert_close(
-        interleaved_attention(qkv, (1, 1), heads=1, scale=1.0).double(), expected, rtol=1e-3, atol=1e-3
-    )
+    exact_input, input_ = qkv.double().requires_grad_(), qkv.clone().requires_grad_()
+    exact = gathered_attention(exact_input, ALONE, 1, 1.0)
+    fast = interleaved_attention(input_, ALONE, heads=1, scale=1.0)
+    torch.testing.assert_close(fast.double(), exact, rtol=1e-3, atol=1e-3)
+    (exact_grad,) = torch.autograd.grad(exact.sum(), exact_input)
+    (fast_grad,) = torch.autograd.grad(fast.sum(), input_)
+    assert error(fast_grad[..., 64:], exact_grad[..., 64:]) < 1e-3, "of values"
+    assert fast_grad.isfinite().all()
 
 
 @needs_kernels
@@ -68,24 +111,79 @@ def test_attention_follows_scores_that_rise_from_key_to_key(rate: float, dtype: 
     qkv[..., 0] = torch.rand(1, 6, 7, 7).round(decimals=1)  # queries that rise at once, late, and never
     qkv[..., 32] = rate * tokens
     qkv = qkv.to(dtype)
-    expected = gathered_attention(qkv.double(), (1, 1), 1, 1.0)
-    fast = interleaved_attention(qkv, (1, 1), heads=1, scale=1.0)
+    expected = gathered_attention(qkv.double(), ALONE, 1, 1.0)
+    fast = interleaved_attention(qkv, ALONE, heads=1, scale=1.0)
     torch.testing.assert_close(fast.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_survive_queries_that_all_keys_are_far_from(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("height", [7, 6])
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_gradients_survive_queries_that_all_keys_are_far_from(dtype: torch.dtype, height: int) -> None:
     torch.manual_seed(0)
-    qkv = torch.randn(1, 1, 7, 7, 96).to(dtype)  # 49 keys fill up to 56
+    qkv = torch.randn(1, 1, height, 7, 96).to(dtype)  # 49 keys fill up to 56
     qkv[..., :32] += 5
     qkv[..., 32:64] -= 5
+    fill = qkv[0, 0, 0, 0]
     exact_input, input_ = qkv.double().requires_grad_(), qkv.clone().requires_grad_()
     scale = 32**-0.5
-    (exact,) = torch.autograd.grad(gathered_attention(exact_input, (1, 1), 1, scale).sum(), exact_input)
-    (fast,) = torch.autograd.grad(interleaved_attention(input_, (1, 1), heads=1, scale=scale).sum(), input_)
+    (exact,) = torch.autograd.grad(gathered_attention(exact_input, ALONE, 1, scale, fill.double()).sum(), exact_input)
+    (fast,) = torch.autograd.grad(interleaved_attention(input_, ALONE, heads=1, scale=scale, fill=fill).sum(), input_)
     tolerance = 1e-3 if dtype == torch.float32 else 0.1
     torch.testing.assert_close(fast.double(), exact, rtol=tolerance, atol=tolerance)
+
+
+@needs_kernels
+def test_maps_and_gradients_of_any_strides_are_taken() -> None:
+    torch.manual_seed(0)
+    windows = Windows(2, 1, 4, 5)
+    qkv = torch.randn(96, 2, 7, 5, 1).movedim(0, -1).movedim(-2, 0).requires_grad_()
+    assert not qkv.is_contiguous()
+    results = []
+    for x in (qkv, qkv.detach().contiguous().requires_grad_()):
+        out = interleaved_attention(x, windows, heads=1, scale=0.3)
+        results.append((out, torch.autograd.grad(out.sum(), x)[0]))
+    for strided, plain in zip(*results, strict=True):
+        assert torch.equal(strided, plain)
+
+
+@needs_kernels
+def test_any_number_of_threads_gives_the_same() -> None:
+    torch.manual_seed(0)
+    qkv, windows = torch.randn(2, 3, 8, 9, 192, requires_grad=True), Windows(2, 2, 7, 7)
+    fill = torch.randn(192, requires_grad=True)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            out = interleaved_attention(qkv, windows, heads=2, scale=0.3, fill=fill)
+            results.append((out, *torch.autograd.grad(out.square().sum(), (qkv, fill))))
+    finally:
+        torch.set_num_threads(before)
+    for alone, together in zip(*results, strict=True):
+        assert torch.equal(alone, together)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [(10, 9), (14, 14), (16, 30)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_padding_takes_part_though_it_is_never_there(size: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = WindowAttention(64, num_heads=2, qkv_bias=bias)
+    nn.init.normal_(layer.qkv.weight, std=0.2)
+    if bias:
+        nn.init.normal_(layer.qkv.bias)
+    x, windows = torch.randn(2, 3, *size, 64), windows_of(*size, (7, 7))
+    asked: list[torch.Size] = []
+    results = []
+    for watched in (False, True):
+        if watched:  # whoever looks at the projection sees whole windows
+            layer.qkv.register_forward_hook(lambda _layer, given, _made: asked.append(given[0].shape))
+        out = layer(x, windows)
+        results.append((out, *torch.autograd.grad(out.square().sum(), list(layer.parameters()))))
+    assert asked == [(2, 3, windows.down * windows.rows, windows.across * windows.columns, 64)]
+    for spared, whole in zip(*results, strict=True):
+        assert error(spared, whole.double()) < 1e-5
 
 
 @pytest.mark.filterwarnings("ignore")  # that tracing fixes sizes, and is deprecated
@@ -101,14 +199,24 @@ def test_a_model_can_be_traced() -> None:
 def test_attention_passes_on_what_is_not_a_number() -> None:
     qkv = torch.randn(1, 1, 7, 7, 96)
     qkv[0, 0, 3, 3, 40] = torch.nan
-    assert interleaved_attention(qkv, (1, 1), heads=1, scale=1.0).isnan().all()
+    qkv.requires_grad_()
+    out = interleaved_attention(qkv, ALONE, heads=1, scale=1.0)
+    assert out.isnan().all()
+    assert torch.autograd.grad(out.sum(), qkv)[0][..., :32].isnan().all()
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck's own
-def test_operators_hold_to_what_pytorch_expects_of_them() -> None:
-    qkv = torch.randn(1, 2, 4, 6, 96, requires_grad=True)
-    torch.library.opcheck(torch.ops.iwin.native_attention.default, (qkv, [2, 3], 1, 0.3))
+def test_operators_hold_to_what_pytorch_expects_of_them(dtype: torch.dtype) -> None:
+    qkv, fill = torch.randn(1, 2, 4, 5, 96, dtype=dtype), torch.randn(96, dtype=dtype)
+    settings = ([2, 3, 2, 2], 1, 0.3)
+    out, softmax = torch.ops.iwin.native_attention(qkv, fill, *settings)
+    torch.library.opcheck(
+        torch.ops.iwin.native_attention_backward.default, (torch.ones_like(out), qkv, fill, out, softmax, *settings)
+    )
+    given = (qkv.requires_grad_(), fill.requires_grad_())
+    torch.library.opcheck(torch.ops.iwin.native_attention.default, (*given, *settings))
 
 
 @needs_kernels
@@ -141,8 +249,8 @@ def test_dropout_on_attention_weights_is_pytorchs() -> None:
     torch.manual_seed(0)
     attention = WindowAttention(64, num_heads=2, attn_drop=0.5)
     x = torch.randn(1, 2, 7, 7, 64)
-    assert not torch.equal(attention.train()(x, (1, 1)), attention(x, (1, 1)))
-    assert torch.equal(attention.eval()(x, (1, 1)), attention(x, (1, 1)))
+    assert not torch.equal(attention.train()(x, ALONE), attention(x, ALONE))
+    assert torch.equal(attention.eval()(x, ALONE), attention(x, ALONE))
 
 
 # ------------------------------------------------------------------------------------------- linear layers

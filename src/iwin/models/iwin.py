@@ -25,7 +25,7 @@ from iwin.models.native import attention as native_kernels
 from iwin.models.native import depthwise
 from iwin.models.native.linear import Linear, by_slices
 from iwin.models.surroundings import is_watched
-from iwin.models.windows import deinterleave, interleave, pad_to_windows, window_counts
+from iwin.models.windows import Windows, deinterleave, interleave, pad_to_windows, windows_of
 
 # ---------------------------------------------------------------------------------------- layers
 
@@ -67,17 +67,25 @@ class WindowAttention(nn.Module):
         self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor, counts: tuple[int, int]) -> Tensor:
-        """Attend within `counts` interleaved windows of a map x (B, T, H, W, C); same shape out."""
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """Attend within the windows of a map x (B, T, H, W, C), with zeros where they go beyond it; same shape out."""
+        height, width = x.shape[2:4]
         dropout = self.attn_drop if self.training else 0.0
         kernels = next((kernels for kernels in FUSED_ATTENTION if kernels.takes(x, self.num_heads)), None)
         if kernels is not None and not dropout:
-            x = kernels.interleaved_attention(self.qkv(x), counts, heads=self.num_heads, scale=self.scale)
+            if type(self.qkv) is Linear and not is_watched(self.qkv):
+                fill = self.qkv.bias  # what it makes of zeros
+            else:  # a layer that somebody put in, or looks at, gets them
+                x, fill = pad_to_windows(x, windows), None
+            qkv = self.qkv(x)
+            x = kernels.interleaved_attention(qkv, windows, heads=self.num_heads, scale=self.scale, fill=fill)
         else:
-            q, k, v = self.qkv(interleave(x, counts)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-            windows = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)
-            x = deinterleave(windows.transpose(1, 2).flatten(2), counts, x.shape)  # from (windows, M, N, D)
-        return self.proj_drop(self.proj(x))
+            x = pad_to_windows(x, windows)
+            qkv = self.qkv(interleave(x, windows.counts))
+            q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)
+            x = deinterleave(attended.transpose(1, 2).flatten(2), windows.counts, x.shape)  # from (windows, M, N, D)
+        return self.proj_drop(self.proj(x[:, :, :height, :width]))
 
 
 class DepthwiseConv(nn.Module):
@@ -181,8 +189,7 @@ class IwinBlock(nn.Module):
     def mix_tokens(self, x: Tensor) -> Tensor:
         """Sum of both branches on the normalised map x (B, T, H, W, C); same shape out."""
         height, width = x.shape[2:4]
-        counts = window_counts(height, width, self.window_size)
-        attended = self.attn(pad_to_windows(x, self.window_size), counts)[:, :, :height, :width]
+        attended = self.attn(x, windows_of(height, width, self.window_size))
         # The convolution's own zero padding equals the windows' padding, so it can run on the unpadded map.
         return attended if self.dwconv is None else self.dwconv(x, attended)
 

@@ -5,26 +5,54 @@ frame, N tokens of a window.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def window_counts(height: int, width: int, window_size: tuple[int, int]) -> tuple[int, int]:
-    """Number of interleaved windows (I, J) along each axis of a map; a side that fits in one window is one window."""
-    return -(-height // window_size[0]), -(-width // window_size[1])
+class Windows(NamedTuple):
+    """Interleaved windows of a map, which they may reach beyond at its bottom and right.
+
+    Window (i, j) holds the rows r with r mod `down` = i and the columns c with c mod `across` = j, over all frames.
+
+    Attributes:
+        down: windows along the rows.
+        across: windows along the columns.
+        rows: rows of a window.
+        columns: columns of a window.
+    """
+
+    down: int
+    across: int
+    rows: int
+    columns: int
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Windows (I, J) along each axis."""
+        return self.down, self.across
+
+    def fit(self, height: int, width: int) -> bool:
+        """Whether they end where a map of this size does."""
+        return (height, width) == (self.down * self.rows, self.across * self.columns)
 
 
-def pad_to_windows(x: Tensor, window_size: tuple[int, int]) -> Tensor:
+def windows_of(height: int, width: int, window_size: tuple[int, int]) -> Windows:
+    """The windows of a map; a side not longer than the window is one window."""
+    rows, columns = min(window_size[0], height), min(window_size[1], width)
+    return Windows(-(-height // rows), -(-width // columns), rows, columns)
+
+
+def pad_to_windows(x: Tensor, windows: Windows) -> Tensor:
     """Zero-pad the bottom and right of x (B, T, H, W, C) until every window is full.
 
-    A side not longer than the window is the window and needs no padding. The padding takes part in attention: the
-    published weights were trained that way.
+    The padding takes part in attention: the published weights were trained that way.
     """
     height, width = x.shape[2:4]
-    bottom = -height % min(window_size[0], height)
-    right = -width % min(window_size[1], width)
-    return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom or right else x
+    if windows.fit(height, width):
+        return x
+    return F.pad(x, (0, 0, 0, windows.across * windows.columns - width, 0, windows.down * windows.rows - height))
 
 
 def interleave(x: Tensor, counts: tuple[int, int]) -> Tensor:

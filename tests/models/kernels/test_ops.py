@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from iwin.models.iwin import IwinTransformer
 from iwin.models.kernels import ops
+from iwin.models.windows import Windows
 from tests.models.kernels.calls import Calls
 
 
@@ -35,10 +36,11 @@ def test_takes_what_the_kernels_were_made_for(
     assert not ops.takes(token.expand(1, 2**16, 56, 56, -1), heads), "offsets within a sample pass 2^31"
 
 
-@pytest.mark.parametrize("counts", [(8, 8), (1, 1)])
-def test_shapes_without_data(counts: tuple[int, int]) -> None:
+@pytest.mark.parametrize("windows", [Windows(8, 8, 7, 7), Windows(1, 1, 56, 56), Windows(9, 9, 7, 7)])
+def test_shapes_without_data(windows: Windows) -> None:
     qkv = torch.empty(2, 16, 56, 56, 288, device="meta", dtype=torch.bfloat16, requires_grad=True)
-    out = ops.interleaved_attention(qkv, counts, heads=3, scale=0.2)
+    fill = torch.empty(288, device="meta", requires_grad=True)
+    out = ops.interleaved_attention(qkv, windows, heads=3, scale=0.2, fill=fill)
     assert (out.shape, out.dtype) == ((2, 16, 56, 56, 96), torch.bfloat16)
     assert torch.autograd.grad(out.sum(), qkv)[0].shape == qkv.shape
 

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from iwin.models.iwin import IwinTransformer
 from iwin.models.kernels import ops
 from iwin.models.kernels.ops import interleaved_attention
+from iwin.models.windows import Windows
 from tests.models.kernels.calls import Calls, calls_when_compiled
 
 INTERPRETED = ops.DEVICE == "cpu"
@@ -37,6 +38,16 @@ class Shape:
     heads: int
     head_dim: int
     counts: tuple[int, int]
+    window: tuple[int, int] = (0, 0)  # of these rows and columns, if it reaches beyond the map
+
+    @property
+    def windows(self) -> Windows:
+        I, J = self.counts
+        return Windows(I, J, self.window[0] or self.H // I, self.window[1] or self.W // J)
+
+    def fill(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        channels = 3 * self.heads * self.head_dim
+        return torch.randn(channels, generator=torch.Generator().manual_seed(5)).to(ops.DEVICE, dtype)
 
     def qkv(self, dtype: torch.dtype = torch.float32, *, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -58,12 +69,22 @@ SHAPES = {
     "several heads of 16 channels": Shape(1, 1, 4, 6, 3, 16, (1, 2)),
     "heads of 64 channels": Shape(1, 1, 6, 4, 1, 64, (2, 1)),
     "a token a window": Shape(1, 1, 2, 3, 1, 32, (2, 3)),
+    "beyond the map, all windows alike": Shape(2, 2, 4, 6, 2, 16, (2, 2), (4, 4)),
+    "beyond the map, some windows full": Shape(1, 3, 7, 4, 2, 32, (2, 1), (4, 4)),
+    "beyond the map, columns of many lengths": Shape(1, 1, 8, 17, 1, 16, (2, 3), (7, 7)),
 }
 SMALL = Shape(1, 2, 4, 6, 1, 16, (1, 2))
 
 
-def by_definition(qkv: Tensor, shape: Shape, *, scale: float | None = None) -> Tensor:
+def by_definition(qkv: Tensor, fill: Tensor, shape: Shape, *, scale: float | None = None) -> Tensor:
     """Softmax attention of every window, cut out by its definition, in the precision of `qkv`."""
+    down, across, rows, columns = shape.windows
+    whole = fill.expand(shape.B, shape.T, down * rows, across * columns, -1).clone()
+    whole[:, :, : shape.H, : shape.W] = qkv
+    return _by_definition(whole, shape, scale)[:, :, : shape.H, : shape.W]
+
+
+def _by_definition(qkv: Tensor, shape: Shape, scale: float | None) -> Tensor:
     out = qkv.new_zeros(*qkv.shape[:4], qkv.shape[4] // 3)
     I, J = shape.counts
     for i in range(I):
@@ -75,16 +96,17 @@ def by_definition(qkv: Tensor, shape: Shape, *, scale: float | None = None) -> T
     return out
 
 
-def attend(qkv: Tensor, shape: Shape, *, scale: float | None = None) -> Tensor:
-    return interleaved_attention(qkv, shape.counts, heads=shape.heads, scale=scale or shape.scale)
+def attend(qkv: Tensor, fill: Tensor, shape: Shape, *, scale: float | None = None) -> Tensor:
+    return interleaved_attention(qkv, shape.windows, heads=shape.heads, scale=scale or shape.scale, fill=fill)
 
 
-def with_gradient(attention: Any, qkv: Tensor, shape: Shape, **settings: Any) -> tuple[Tensor, Tensor]:
-    """The result and the gradient of qkv, for one gradient of the result."""
-    qkv = qkv.detach().requires_grad_()
-    out = attention(qkv, shape, **settings)
+def with_gradient(attention: Any, qkv: Tensor, shape: Shape, **settings: Any) -> tuple[Tensor, ...]:
+    """The result and the gradients of qkv and, where windows go beyond the map, of what they hold there."""
+    given = [qkv.detach().requires_grad_(), shape.fill(qkv.dtype).requires_grad_()]
+    out = attention(*given, shape, **settings)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(9)).to(out)
-    return out.detach(), torch.autograd.grad(out, qkv, grad)[0]
+    asked = given[: 1 if shape.windows.fit(shape.H, shape.W) else 2]
+    return out.detach(), *torch.autograd.grad(out, asked, grad)
 
 
 def error(values: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
@@ -138,9 +160,8 @@ def test_scores_far_from_zero_do_not_overflow() -> None:
     channels = SMALL.heads * SMALL.head_dim
     qkv[..., :channels] += 40.0
     qkv[..., channels : 2 * channels] -= 40.0  # every score is near -6400
-    out, gradient = with_gradient(attend, qkv, SMALL)
     exact = with_gradient(by_definition, qkv.double(), SMALL)
-    assert error((out, gradient), exact) < 1e-2  # float32 leaves scores of this size few digits
+    assert error(with_gradient(attend, qkv, SMALL), exact) < 1e-2  # float32 leaves scores of this size few digits
 
 
 @longer
@@ -179,9 +200,9 @@ def test_every_choice_of_the_tuner_at_the_size_of_a_published_model(
 
 
 def test_reads_a_part_of_a_larger_map_where_it_lies() -> None:
-    part = Shape(1, 3, 6, 8, 2, 16, (2, 2)).qkv()[:, 1:, :4, 2:]
+    part = Shape(1, 3, 6, 8, 1, 16, (2, 2)).qkv()[:, 1:, :4, 2:]
     assert not part.is_contiguous()
-    assert torch.equal(attend(part, SMALL), attend(part.contiguous(), SMALL))
+    assert torch.equal(attend(part, SMALL.fill(), SMALL), attend(part.contiguous(), SMALL.fill(), SMALL))
     assert_exact_in_float32(part, SMALL)
 
 
@@ -189,13 +210,14 @@ def test_takes_channels_that_are_not_adjacent() -> None:
     qkv = SMALL.qkv()
     scattered = qkv.movedim(-1, 1).contiguous().movedim(1, -1)
     assert scattered.stride(-1) != 1
-    assert torch.equal(attend(scattered, SMALL), attend(qkv, SMALL))
+    assert torch.equal(attend(scattered, SMALL.fill(), SMALL), attend(qkv, SMALL.fill(), SMALL))
 
 
 def test_takes_gradients_that_are_expanded() -> None:
-    qkv = SMALL.qkv().requires_grad_()
-    summed = torch.autograd.grad(attend(qkv, SMALL).sum(), qkv)[0]
-    torch.testing.assert_close(summed, torch.autograd.grad(by_definition(qkv, SMALL).sum(), qkv)[0], rtol=0, atol=1e-5)
+    qkv, fill = SMALL.qkv().requires_grad_(), SMALL.fill()
+    summed = torch.autograd.grad(attend(qkv, fill, SMALL).sum(), qkv)[0]
+    expected = torch.autograd.grad(by_definition(qkv, fill, SMALL).sum(), qkv)[0]
+    torch.testing.assert_close(summed, expected, rtol=0, atol=1e-5)
 
 
 def test_reads_samples_more_than_two_to_the_31_elements_apart() -> None:
@@ -222,7 +244,7 @@ class Projected(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         attention = attend if ops.takes(x, SMALL.heads) else by_definition
-        return self.proj(attention(self.qkv(x), SMALL))
+        return self.proj(attention(self.qkv(x), self.qkv.bias, SMALL))
 
 
 def projected() -> tuple[Projected, Tensor]:
@@ -275,13 +297,13 @@ def test_checkpointing_gives_the_same_gradient() -> None:
 
 class Attention(nn.Module):
     def forward(self, qkv: Tensor) -> Tensor:
-        return attend(qkv, SMALL)
+        return attend(qkv, SMALL.fill(), SMALL)
 
 
 def test_exports_as_one_operator_and_models_without_it() -> None:
     exported = torch.export.export(Attention(), (SMALL.qkv(),))
     assert torch.ops.iwin.window_attention.default in {node.target for node in exported.graph.nodes}
-    assert torch.equal(exported.module()(SMALL.qkv()), attend(SMALL.qkv(), SMALL))
+    assert torch.equal(exported.module()(SMALL.qkv()), attend(SMALL.qkv(), SMALL.fill(), SMALL))
     module, x = projected()
     exported = torch.export.export(module, (x,))
     assert torch.ops.iwin.window_attention.default not in {node.target for node in exported.graph.nodes}
@@ -289,7 +311,7 @@ def test_exports_as_one_operator_and_models_without_it() -> None:
 
 def test_says_that_it_has_no_second_derivative() -> None:
     qkv = SMALL.qkv().requires_grad_()
-    gradient = torch.autograd.grad(attend(qkv, SMALL).square().sum(), qkv, create_graph=True)[0]
+    gradient = torch.autograd.grad(attend(qkv, SMALL.fill(), SMALL).square().sum(), qkv, create_graph=True)[0]
     with pytest.raises(RuntimeError, match=r"backward through iwin.window_attention_backward.*no autograd formula"):
         gradient.sum().backward()
 
@@ -297,11 +319,12 @@ def test_says_that_it_has_no_second_derivative() -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # PyTorch's own check reads it
 @longer
 def test_keeps_the_rules_of_operators() -> None:
-    settings = (SMALL.counts, SMALL.heads, SMALL.scale)
-    qkv = SMALL.qkv()
-    out, log_sum = torch.ops.iwin.window_attention(qkv, *settings)
-    torch.library.opcheck(ops._forward, (qkv.clone().requires_grad_(), *settings))
-    torch.library.opcheck(ops._backward, (torch.ones_like(out), qkv, out, log_sum, *settings))
+    shape = SHAPES["beyond the map, some windows full"]
+    settings = (list(shape.windows), shape.heads, shape.scale)
+    qkv, fill = shape.qkv(), shape.fill()
+    out, log_sum = torch.ops.iwin.window_attention(qkv, fill, *settings)
+    torch.library.opcheck(ops._forward, (qkv.clone().requires_grad_(), fill.clone().requires_grad_(), *settings))
+    torch.library.opcheck(ops._backward, (torch.ones_like(out), qkv, fill, out, log_sum, *settings))
 
 
 @longer

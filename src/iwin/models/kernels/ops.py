@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from iwin.models.surroundings import compute_dtype, needs_pytorch
+from iwin.models.windows import Windows
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 HEAD_DIMS = (16, 32, 64)
@@ -58,59 +59,71 @@ def can_compile() -> bool:
     return compiler is not None and Path(sysconfig.get_paths()["include"], "Python.h").is_file()
 
 
-def interleaved_attention(qkv: Tensor, counts: tuple[int, int], *, heads: int, scale: float) -> Tensor:
+def interleaved_attention(
+    qkv: Tensor, windows: Windows, *, heads: int, scale: float, fill: Tensor | None = None
+) -> Tensor:
     """Multi-head self-attention within interleaved windows, in image order.
 
     Args:
         qkv: (B, T, H, W, 3C), queries, keys and values, each head by head; `takes` accepts it.
-        counts: windows (I, J) along rows and columns, which H and W divide by; window (i, j) holds the rows r with
-            r mod I = i and the columns c with c mod J = j, over all frames.
+        windows: the windows of the map.
         heads: attention heads.
         scale: scale of the products, above 0.
+        fill: (3C,), what stands at the positions of windows that are beyond the map, whose keys and values take part;
+            None for zeros.
 
     Returns:
         (B, T, H, W, C), the heads side by side. It can be differentiated once.
     """
-    return _forward(qkv, counts, heads, scale)[0]
+    if fill is None or windows.fit(*qkv.shape[2:4]):
+        fill = qkv.new_zeros(qkv.shape[-1])
+    return _forward(qkv, fill.to(qkv.dtype), list(windows), heads, scale)[0]
 
 
 @torch.library.custom_op("iwin::window_attention", mutates_args=(), device_types=DEVICE)
-def _forward(qkv: Tensor, counts: Sequence[int], heads: int, scale: float) -> tuple[Tensor, Tensor]:
+def _forward(qkv: Tensor, fill: Tensor, windows: Sequence[int], heads: int, scale: float) -> tuple[Tensor, Tensor]:
     from iwin.models.kernels import window_attention
 
-    return window_attention.forward(qkv, counts, heads, scale)
+    return window_attention.forward(qkv, fill, Windows(*windows), heads, scale)
 
 
 @_forward.register_fake
-def _(qkv: Tensor, counts: Sequence[int], heads: int, _scale: float) -> tuple[Tensor, Tensor]:
+def _(qkv: Tensor, _fill: Tensor, windows: Sequence[int], heads: int, _scale: float) -> tuple[Tensor, Tensor]:
     B, T, H, W, C3 = qkv.shape
-    I, J = counts
-    log_sum = qkv.new_empty(B * I * J * heads, T * (H // I) * (W // J), dtype=torch.float32)
+    down, across, *_ = windows
+    log_sum = qkv.new_empty(B * down * across * heads, T * -(-H // down) * -(-W // across), dtype=torch.float32)
     return qkv.new_empty(B, T, H, W, C3 // 3), log_sum
 
 
 @torch.library.custom_op("iwin::window_attention_backward", mutates_args=(), device_types=DEVICE)
 def _backward(
-    grad: Tensor, qkv: Tensor, out: Tensor, log_sum: Tensor, counts: Sequence[int], heads: int, scale: float
-) -> Tensor:
+    grad: Tensor,
+    qkv: Tensor,
+    fill: Tensor,
+    out: Tensor,
+    log_sum: Tensor,
+    windows: Sequence[int],
+    heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
     from iwin.models.kernels import window_attention
 
-    return window_attention.backward(grad, qkv, out, log_sum, counts, heads, scale)
+    return window_attention.backward(grad, qkv, fill, out, log_sum, Windows(*windows), heads, scale)
 
 
 @_backward.register_fake
-def _(_grad: Tensor, qkv: Tensor, *_: Any) -> Tensor:
-    return qkv.new_empty(qkv.shape)
+def _(_grad: Tensor, qkv: Tensor, fill: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return qkv.new_empty(qkv.shape), fill.new_empty(fill.shape)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    qkv, *ctx.settings = inputs
-    ctx.save_for_backward(qkv, *output)
+    qkv, fill, *ctx.settings = inputs
+    ctx.save_for_backward(qkv, fill, *output)
     ctx.mark_non_differentiable(output[1])
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, None, None, None]:
-    return _backward(grad, *ctx.saved_tensors, *ctx.settings), None, None, None
+def _differentiate(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
+    return *_backward(grad, *ctx.saved_tensors, *ctx.settings), None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_keep)

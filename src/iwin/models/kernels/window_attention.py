@@ -8,12 +8,15 @@ keeps one number a query, the logarithm of its softmax's sum; the backward pass 
 kernel for the queries' gradients and one for the keys' and values'. Nothing is added up by atomics: results do not
 depend on the order in which programs run.
 
-A program computes one block of tokens of one sequence: one head of one window of one sample, N = `TOKENS` long. Other
-letters as in `iwin.models.iwin`. Logarithms are to base 2, since the hardware has exp2. Importing this file needs
-Triton: `iwin.models.kernels.ops` does so when a kernel first runs.
+Windows may reach beyond the map. All positions there have the same key and value: they are one key of that many times
+the weight, with which the softmax begins. Nobody reads what they would find as queries.
+
+A program computes one block of tokens of one sequence: one head of one window of one sample. A window has `POSITIONS`,
+of which up to `TOKENS` are within the map, in all windows as many where `EVEN` holds. Other letters as in
+`iwin.models.iwin`. Logarithms are to base 2, since the hardware has exp2. Importing this file needs Triton:
+`iwin.models.kernels.ops` does so when a kernel first runs.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,6 +25,7 @@ import triton.language as tl
 from torch import Tensor
 
 from iwin.models.kernels.product import INTERPRETED, dot
+from iwin.models.windows import Windows
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -92,6 +96,30 @@ def _offsets(token, steps, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM
 
 
 @triton.jit
+def _is_inside(token, sides, TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, EVEN: tl.constexpr):
+    """Which tokens of a window are within the map, where it has `sides` rows and columns."""
+    inside = token < TOKENS
+    if not EVEN:
+        position = token // FRAMES
+        inside &= (position // COLUMNS < sides[0]) & (position % COLUMNS < sides[1])
+    return inside
+
+
+@triton.jit
+def _sides(extent, i, j, I, J):
+    """Rows and columns of window (i, j) within the map of (height, width)."""
+    return tl.cdiv(extent[0] - i, I), tl.cdiv(extent[1] - j, J)
+
+
+@triton.jit
+def _beyond(fill, sides, head, heads, POSITIONS: tl.constexpr, FRAMES: tl.constexpr, HEAD_DIM: tl.constexpr):
+    """How many of a window's POSITIONS are beyond the map, and their key and value (1, channel)."""
+    count = (POSITIONS - FRAMES * sides[0] * sides[1]).to(tl.float32)
+    place = fill + (heads + head) * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
+    return count, tl.load(place).to(tl.float32), tl.load(place + heads * HEAD_DIM).to(tl.float32)
+
+
+@triton.jit
 def _load(pointers, inside, MASKED: tl.constexpr):
     """Load a block; with MASKED, only the tokens inside the window, zeros for the others."""
     return tl.load(pointers, mask=inside, other=0.0) if MASKED else tl.load(pointers)
@@ -102,8 +130,8 @@ def _load(pointers, inside, MASKED: tl.constexpr):
 
 @triton.jit
 def _attend(
-    state, q, k_start, v_start, first, steps, scale,
-    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    state, q, k_start, v_start, first, steps, sides, scale,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, EVEN: tl.constexpr, HEAD_DIM: tl.constexpr,
     BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Let a block of queries attend to a block of keys.
@@ -114,7 +142,7 @@ def _attend(
     top, total, acc = state
     token = first + tl.arange(0, BLOCK_N)
     offsets = _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM)
-    inside = token < TOKENS
+    inside = _is_inside(token, sides, TOKENS, FRAMES, COLUMNS, EVEN)
     k = _load(k_start + offsets, inside[:, None], MASKED)
     v = _load(v_start + offsets, inside[:, None], MASKED)
     scores = dot(q, tl.trans(k))
@@ -137,9 +165,9 @@ def _attend(
 )
 @triton.jit
 def _forward_kernel(
-    qkv, out, log_sum, heads, I, J, scale, qkv_strides, out_strides,
-    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    qkv, fill, out, log_sum, heads, I, J, scale, extent, qkv_strides, out_strides,
+    POSITIONS: tl.constexpr, TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr,
+    EVEN: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     first, sample, i, j, head, sequence = _locate(BLOCK_M, TOKENS, heads, I, J)
     q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
@@ -148,27 +176,32 @@ def _forward_kernel(
     scale *= LOG2_E
 
     token = first + tl.arange(0, BLOCK_M)
-    inside = token < TOKENS
+    sides = _sides(extent, i, j, I, J)
+    inside = _is_inside(token, sides, TOKENS, FRAMES, COLUMNS, EVEN)
     q = tl.load(q_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
-    state = (
-        tl.full([BLOCK_M], float("-inf"), tl.float32),
-        tl.zeros([BLOCK_M, 8], tl.float32),
-        tl.zeros([BLOCK_M, HEAD_DIM], tl.float32),
-    )
+    top = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_M, 8], tl.float32)
+    acc = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
+    if POSITIONS > TOKENS or not EVEN:
+        count, k_beyond, v_beyond = _beyond(fill, sides, head, heads, POSITIONS, FRAMES, HEAD_DIM)
+        top = tl.where(count > 0, tl.sum(q.to(tl.float32) * k_beyond, 1) * scale, top)
+        total += count
+        acc += count * v_beyond
+    state = (top, total, acc)
     WHOLE: tl.constexpr = (TOKENS - 1) // BLOCK_N * BLOCK_N
     LAST: tl.constexpr = _last(TOKENS - WHOLE, BLOCK_N)
     for block in range(0, WHOLE, BLOCK_N):
         state = _attend(
-            state, q, k_start, v_start, block, steps, scale,
-            TOKENS, FRAMES, COLUMNS, HEAD_DIM, BLOCK_N, MASKED=False,
+            state, q, k_start, v_start, block, steps, sides, scale,
+            TOKENS, FRAMES, COLUMNS, EVEN, HEAD_DIM, BLOCK_N, MASKED=not EVEN,
         )  # fmt: skip
     top, total, acc = _attend(
-        state, q, k_start, v_start, WHOLE, steps, scale,
-        TOKENS, FRAMES, COLUMNS, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST,
+        state, q, k_start, v_start, WHOLE, steps, sides, scale,
+        TOKENS, FRAMES, COLUMNS, EVEN, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST or not EVEN,
     )  # fmt: skip
 
     total = tl.sum(total, 1) / 8
-    tl.store(log_sum + sequence * TOKENS + token, top + tl.log2(total), mask=inside)
+    tl.store(log_sum + sequence * TOKENS + token, top + tl.log2(total), mask=token < TOKENS)
     out_start, steps = _enter(out, out_strides, sample, i, j, head, I, J, HEAD_DIM)
     result = (acc / total[:, None]).to(out.dtype.element_ty)
     tl.store(out_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), result, mask=inside[:, None])
@@ -179,14 +212,14 @@ def _forward_kernel(
 
 @triton.jit
 def _query_gradient(
-    dq, q, grad, log_sum, delta, k_start, v_start, first, steps, scale,
-    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    dq, q, grad, log_sum, delta, k_start, v_start, first, steps, sides, scale,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, EVEN: tl.constexpr, HEAD_DIM: tl.constexpr,
     BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add what a block of keys and values gives to the gradient of a block of queries."""
     token = first + tl.arange(0, BLOCK_N)
     offsets = _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM)
-    inside = token < TOKENS
+    inside = _is_inside(token, sides, TOKENS, FRAMES, COLUMNS, EVEN)
     k = _load(k_start + offsets, inside[:, None], MASKED)
     v = _load(v_start + offsets, inside[:, None], MASKED)
     scores = dot(q, tl.trans(k))
@@ -205,9 +238,10 @@ def _query_gradient(
 )
 @triton.jit
 def _query_backward_kernel(
-    qkv, out, grad_out, grad_qkv, log_sum, delta, heads, I, J, scale, qkv_strides, out_strides, grad_strides,
-    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    qkv, fill, out, grad_out, grad_qkv, log_sum, delta, heads, I, J, scale,
+    extent, qkv_strides, out_strides, grad_strides,
+    POSITIONS: tl.constexpr, TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr,
+    EVEN: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Gradient of q. Also `delta`, the sum of out * grad_out of each query, which the other kernel reads."""
     first, sample, i, j, head, sequence = _locate(BLOCK_M, TOKENS, heads, I, J)
@@ -219,7 +253,8 @@ def _query_backward_kernel(
     dq_start, dq_steps = _enter(grad_qkv, grad_strides, sample, i, j, head, I, J, HEAD_DIM)
 
     token = first + tl.arange(0, BLOCK_M)
-    inside = token < TOKENS
+    sides = _sides(extent, i, j, I, J)
+    inside = _is_inside(token, sides, TOKENS, FRAMES, COLUMNS, EVEN)
     q = tl.load(q_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
     out_offsets = _offsets(token, out_steps, FRAMES, COLUMNS, HEAD_DIM)
     attended = tl.load(out_start + out_offsets, mask=inside[:, None], other=0.0)
@@ -229,16 +264,21 @@ def _query_backward_kernel(
     tl.store(delta + sequence * TOKENS + token, delta_block, mask=inside)
 
     dq = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
+    if POSITIONS > TOKENS or not EVEN:
+        count, k_beyond, v_beyond = _beyond(fill, sides, head, heads, POSITIONS, FRAMES, HEAD_DIM)
+        score = tl.sum(q.to(tl.float32) * k_beyond, 1) * (scale * LOG2_E)
+        weight = count * tl.exp2(tl.where(count > 0, score - log_sum_block, 0.0))
+        dq += (weight * (tl.sum(grad.to(tl.float32) * v_beyond, 1) - delta_block))[:, None] * k_beyond
     WHOLE: tl.constexpr = (TOKENS - 1) // BLOCK_N * BLOCK_N
     LAST: tl.constexpr = _last(TOKENS - WHOLE, BLOCK_N)
     for block in range(0, WHOLE, BLOCK_N):
         dq = _query_gradient(
-            dq, q, grad, log_sum_block, delta_block, k_start, v_start, block, steps, scale * LOG2_E,
-            TOKENS, FRAMES, COLUMNS, HEAD_DIM, BLOCK_N, MASKED=False,
+            dq, q, grad, log_sum_block, delta_block, k_start, v_start, block, steps, sides, scale * LOG2_E,
+            TOKENS, FRAMES, COLUMNS, EVEN, HEAD_DIM, BLOCK_N, MASKED=not EVEN,
         )  # fmt: skip
     dq = _query_gradient(
-        dq, q, grad, log_sum_block, delta_block, k_start, v_start, WHOLE, steps, scale * LOG2_E,
-        TOKENS, FRAMES, COLUMNS, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST,
+        dq, q, grad, log_sum_block, delta_block, k_start, v_start, WHOLE, steps, sides, scale * LOG2_E,
+        TOKENS, FRAMES, COLUMNS, EVEN, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST or not EVEN,
     )  # fmt: skip
     dq_offsets = _offsets(token, dq_steps, FRAMES, COLUMNS, HEAD_DIM)
     tl.store(dq_start + dq_offsets, (dq * scale).to(grad_qkv.dtype.element_ty), mask=inside[:, None])
@@ -246,8 +286,8 @@ def _query_backward_kernel(
 
 @triton.jit
 def _key_gradients(
-    gradients, k, v, q_start, grad_start, log_sum, delta, first, steps, grad_steps, scale,
-    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    gradients, k, v, q_start, grad_start, log_sum, delta, first, steps, grad_steps, sides, scale,
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, EVEN: tl.constexpr, HEAD_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add what a block of queries gives to the gradients of a block of keys and values.
@@ -257,7 +297,7 @@ def _key_gradients(
     """
     dk, dv = gradients
     token = first + tl.arange(0, BLOCK_M)
-    inside = token < TOKENS
+    inside = _is_inside(token, sides, TOKENS, FRAMES, COLUMNS, EVEN)
     q = _load(q_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), inside[:, None], MASKED)
     grad = _load(grad_start + _offsets(token, grad_steps, FRAMES, COLUMNS, HEAD_DIM), inside[:, None], MASKED)
     log_sum_block = _load(log_sum + token, inside, MASKED)
@@ -275,11 +315,12 @@ def _key_gradients(
 )
 @triton.jit
 def _key_backward_kernel(
-    qkv, grad_out, grad_qkv, log_sum, delta, heads, I, J, scale, qkv_strides, out_strides, grad_strides,
-    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr, HEAD_DIM: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    qkv, grad_out, grad_qkv, log_sum, delta, heads, I, J, scale, extent, qkv_strides, out_strides, grad_strides,
+    POSITIONS: tl.constexpr,  # noqa: ARG001 - all are launched alike
+    TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr,
+    EVEN: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of k and v."""
+    """Gradients of k and v, from queries alone: what is beyond the map asks nothing."""
     first, sample, i, j, head, sequence = _locate(BLOCK_N, TOKENS, heads, I, J)
     q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
     k_start = q_start + heads * HEAD_DIM
@@ -289,7 +330,8 @@ def _key_backward_kernel(
     delta += sequence * TOKENS
 
     token = first + tl.arange(0, BLOCK_N)
-    inside = token[:, None] < TOKENS
+    sides = _sides(extent, i, j, I, J)
+    inside = _is_inside(token, sides, TOKENS, FRAMES, COLUMNS, EVEN)[:, None]
     offsets = _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM)
     k = tl.load(k_start + offsets, mask=inside, other=0.0)
     v = tl.load(v_start + offsets, mask=inside, other=0.0)
@@ -298,12 +340,12 @@ def _key_backward_kernel(
     LAST: tl.constexpr = _last(TOKENS - WHOLE, BLOCK_M)
     for block in range(0, WHOLE, BLOCK_M):
         gradients = _key_gradients(
-            gradients, k, v, q_start, grad_start, log_sum, delta, block, steps, grad_steps, scale * LOG2_E,
-            TOKENS, FRAMES, COLUMNS, HEAD_DIM, BLOCK_M, MASKED=False,
+            gradients, k, v, q_start, grad_start, log_sum, delta, block, steps, grad_steps, sides, scale * LOG2_E,
+            TOKENS, FRAMES, COLUMNS, EVEN, HEAD_DIM, BLOCK_M, MASKED=not EVEN,
         )  # fmt: skip
     dk, dv = _key_gradients(
-        gradients, k, v, q_start, grad_start, log_sum, delta, WHOLE, steps, grad_steps, scale * LOG2_E,
-        TOKENS, FRAMES, COLUMNS, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST,
+        gradients, k, v, q_start, grad_start, log_sum, delta, WHOLE, steps, grad_steps, sides, scale * LOG2_E,
+        TOKENS, FRAMES, COLUMNS, EVEN, HEAD_DIM, LAST, MASKED=TOKENS < WHOLE + LAST or not EVEN,
     )  # fmt: skip
 
     dq_start, steps = _enter(grad_qkv, grad_strides, sample, i, j, head, I, J, HEAD_DIM)
@@ -314,42 +356,86 @@ def _key_backward_kernel(
     tl.store(dv_start + offsets, dv.to(grad_qkv.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def _beyond_backward_kernel(
+    qkv, fill, grad_out, grad_beyond, log_sum, delta, heads, I, J, scale, extent, qkv_strides, out_strides,
+    POSITIONS: tl.constexpr, TOKENS: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr,
+    EVEN: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the key and the value beyond the map, of one sequence."""
+    _, sample, i, j, head, sequence = _locate(TOKENS, TOKENS, heads, I, J)
+    q_start, steps = _enter(qkv, qkv_strides, sample, i, j, head, I, J, HEAD_DIM)
+    grad_start, grad_steps = _enter(grad_out, out_strides, sample, i, j, head, I, J, HEAD_DIM)
+    sides = _sides(extent, i, j, I, J)
+    count, k_beyond, v_beyond = _beyond(fill, sides, head, heads, POSITIONS, FRAMES, HEAD_DIM)
+    dk, dv = tl.zeros([HEAD_DIM], tl.float32), tl.zeros([HEAD_DIM], tl.float32)
+    for block in range(0, TOKENS, BLOCK_M):
+        token = block + tl.arange(0, BLOCK_M)
+        inside = _is_inside(token, sides, TOKENS, FRAMES, COLUMNS, EVEN)
+        q = tl.load(q_start + _offsets(token, steps, FRAMES, COLUMNS, HEAD_DIM), mask=inside[:, None], other=0.0)
+        grad_place = grad_start + _offsets(token, grad_steps, FRAMES, COLUMNS, HEAD_DIM)
+        q, grad = q.to(tl.float32), tl.load(grad_place, mask=inside[:, None], other=0.0).to(tl.float32)
+        log_sum_block = tl.load(log_sum + sequence * TOKENS + token, mask=inside, other=0.0)
+        delta_block = tl.load(delta + sequence * TOKENS + token, mask=inside, other=0.0)
+        score = tl.sum(q * k_beyond, 1) * (scale * LOG2_E)
+        weight = count * tl.exp2(tl.where(count > 0, score - log_sum_block, 0.0))
+        dk += tl.sum((weight * (tl.sum(grad * v_beyond, 1) - delta_block))[:, None] * q, 0)
+        dv += tl.sum(weight[:, None] * grad, 0)
+    place = grad_beyond + sequence * 2 * HEAD_DIM + tl.arange(0, HEAD_DIM)
+    tl.store(place, dk * scale)
+    tl.store(place + HEAD_DIM, dv)
+
+
 # ---------------------------------------------------------------------------------------- launches
 
 
-def forward(qkv: Tensor, counts: Sequence[int], heads: int, scale: float) -> tuple[Tensor, Tensor]:
+def forward(qkv: Tensor, fill: Tensor, windows: Windows, heads: int, scale: float) -> tuple[Tensor, Tensor]:
     """Attention within the interleaved windows of a map.
 
     Args:
         qkv: float32, float16 or bfloat16 (B, T, H, W, 3C); the last axis holds q, k and v, each head by head.
-        counts: windows (I, J) along height and width, which they divide.
+        fill: (3C,), what windows hold beyond the map.
+        windows: the windows of the map.
         heads: attention heads M.
         scale: scale of the scores, positive.
 
     Returns:
         The result (B, T, H, W, C), and the logarithm of every softmax's sum (B * I * J * M, N) in float32, which the
-        backward pass needs.
+        backward pass needs; N are the tokens of the window that has most within the map.
     """
     B, T, H, W, C3 = qkv.shape
-    sequences = B * counts[0] * counts[1] * heads
     out = qkv.new_empty(B, T, H, W, C3 // 3)
-    log_sum = qkv.new_empty(sequences, B * T * H * W * heads // sequences, dtype=torch.float32)
+    tokens = T * -(-H // windows.down) * -(-W // windows.across)
+    log_sum = qkv.new_empty(B * windows.down * windows.across * heads, tokens, dtype=torch.float32)
     qkv = _with_adjacent_channels(qkv)
-    _launch(_forward_kernel, "BLOCK_M", (qkv, out, log_sum), (qkv, out), counts, heads, scale)
+    _launch(_forward_kernel, "BLOCK_M", (qkv, fill, out, log_sum), (qkv, out), windows, heads, scale)
     return out, log_sum
 
 
 def backward(
-    grad: Tensor, qkv: Tensor, out: Tensor, log_sum: Tensor, counts: Sequence[int], heads: int, scale: float
-) -> Tensor:
-    """Gradient (B, T, H, W, 3C) of `qkv`, from that of the result and what `forward` took and gave."""
+    grad: Tensor,
+    qkv: Tensor,
+    fill: Tensor,
+    out: Tensor,
+    log_sum: Tensor,
+    windows: Windows,
+    heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `qkv` and `fill`, from that of the result and what `forward` took and gave."""
     grad_qkv = qkv.new_empty(qkv.shape)
     delta = torch.empty_like(log_sum)
     qkv, out, grad = _with_adjacent_channels(qkv), out.contiguous(), grad.contiguous()
-    maps, about = (qkv, out, grad_qkv), (counts, heads, scale)
-    _launch(_query_backward_kernel, "BLOCK_M", (qkv, out, grad, grad_qkv, log_sum, delta), maps, *about)
+    maps, about = (qkv, out, grad_qkv), (windows, heads, scale)
+    _launch(_query_backward_kernel, "BLOCK_M", (qkv, fill, out, grad, grad_qkv, log_sum, delta), maps, *about)
     _launch(_key_backward_kernel, "BLOCK_N", (qkv, grad, grad_qkv, log_sum, delta), maps, *about)
-    return grad_qkv
+    grad_fill = torch.zeros_like(fill)
+    if not windows.fit(*qkv.shape[2:4]):
+        head_dim = len(fill) // (3 * heads)
+        beyond = qkv.new_empty(len(log_sum), 2, head_dim, dtype=torch.float32)
+        _launch(_beyond_backward_kernel, None, (qkv, fill, grad, beyond, log_sum, delta), (qkv, out), *about)
+        grad_fill.view(3, heads, head_dim)[1:] = beyond.view(-1, heads, 2, head_dim).sum(0).transpose(0, 1)
+    return grad_qkv, grad_fill
 
 
 def _with_adjacent_channels(x: Tensor) -> Tensor:
@@ -358,26 +444,31 @@ def _with_adjacent_channels(x: Tensor) -> Tensor:
 
 def _launch(
     kernel: Any,
-    block: Literal["BLOCK_M", "BLOCK_N"],
+    block: Literal["BLOCK_M", "BLOCK_N"] | None,
     tensors: tuple[Tensor, ...],
     maps: tuple[Tensor, ...],
-    counts: Sequence[int],
+    windows: Windows,
     heads: int,
     scale: float,
 ) -> None:
-    """Run `kernel` on every block of every sequence, with the strides of `maps`."""
-    _, T, _, W, C3 = tensors[0].shape
+    """Run `kernel` on every block of every sequence, with the strides of `maps`; without a block, on every sequence."""
+    _, T, H, W, C3 = tensors[0].shape
     sequences, tokens = tensors[-1].shape
+    blocks = {} if block else {"BLOCK_M": 32 if INTERPRETED.value else 64}
     with torch.cuda.device_of(tensors[0]):
-        kernel[lambda choice: (triton.cdiv(tokens, choice[block]) * sequences,)](
+        kernel[lambda choice: ((triton.cdiv(tokens, choice[block]) if block else 1) * sequences,)](
             *tensors,
             heads,
-            *counts,
+            *windows.counts,
             scale,
+            (H, W),
             *(x.stride()[:4] for x in maps),
+            POSITIONS=T * windows.rows * windows.columns,
             TOKENS=tokens,
             FRAMES=T,
-            COLUMNS=W // counts[1],
+            COLUMNS=-(-W // windows.across),
+            EVEN=H % windows.down == 0 and W % windows.across == 0,
             HEAD_DIM=C3 // (3 * heads),
             enable_fp_fusion=True,
+            **blocks,
         )

@@ -2,7 +2,11 @@
 //
 // q, k and v are read from the projection in image order and the result is written in image order, by strides: no
 // window is ever gathered in memory as a whole. The softmax runs along blocks of keys and the backward pass computes
-// it again from one number a query (FlashAttention, arXiv 2205.14135, 2307.08691).
+// it again from two numbers a query (FlashAttention, arXiv 2205.14135, 2307.08691): a score near the largest, and the
+// logarithm of the sum of weights relative to it. Their sum would be one number, of too few digits for large scores.
+//
+// A window that reaches past the map is filled up by positions whose keys and values are all the same. They are one key,
+// whose score is higher by the logarithm of their number; as queries they are nobody's.
 //
 // Every matrix product, forward and backward, is the one tile below: 8 rows by 32 columns, summed over "words". In
 // bf16 a word is two numbers that follow each other along the summed axis, and VDPBF16PS sums both at once; in fp32 a
@@ -22,6 +26,7 @@ namespace {
 constexpr long D = 32;      // channels of a head; columns of a tile
 constexpr long ROWS = 8;    // rows of a tile
 constexpr long BLOCK = 32;  // queries that go together; columns of a tile
+constexpr long LANES = 16;  // numbers of a register; columns of half a tile, which is enough for the last few queries
 constexpr long KEYS = 256;  // keys whose weights wait for their product with the values, in the first-level cache
 
 // How far, in powers of two, a score may rise above the one that weights are relative to before that one moves. It must
@@ -42,11 +47,7 @@ struct Fp32 {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
   static __m512i pack(const __m512* rows) { return _mm512_castps_si512(rows[0]); }
-  static void store(Word* words, __m512 low, __m512 high) {
-    _mm512_storeu_ps(words, low);
-    _mm512_storeu_ps(words + 16, high);
-  }
-  static float read(float x) { return x; }
+  static void store(float* numbers, __m512 values) { _mm512_storeu_ps(numbers, values); }
 };
 
 #ifdef __AVX512BF16__
@@ -62,62 +63,55 @@ struct Bf16 {
     const __m512i high = _mm512_add_epi32(_mm512_castps_si512(rows[1]), half);
     return _mm512_ternarylogic_epi32(lower, low, high, 0xCA);  // lower ? low : high
   }
-  static void store(Word* words, __m512 low, __m512 high) {
-    _mm512_storeu_si512(words, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-  }
-  static float read(uint16_t x) {
-    const uint32_t bits = uint32_t(x) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+  static void store(uint16_t* numbers, __m512 values) {
+    _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
   }
 };
 #endif
 
-// Sums of 8 rows and 32 columns, in registers.
+// Sums of 8 rows and 32 columns, or 16, in registers.
+template <long HALVES>
 struct Tile {
-  __m512 low[ROWS], high[ROWS];
+  __m512 sums[HALVES][ROWS];
 };
 
-INLINE void clear(Tile& sums) {
+template <long HALVES>
+INLINE void clear(Tile<HALVES>& tile) {
+#pragma GCC unroll 2
+  for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
-  for (long r = 0; r < ROWS; r++) sums.low[r] = sums.high[r] = _mm512_setzero_ps();
+    for (long r = 0; r < ROWS; r++) tile.sums[h][r] = _mm512_setzero_ps();
 }
 
 // sums += a b: a's words stand at a[row * row_stride + step * step_stride], b's at b[step][32].
-template <class T>
-INLINE void multiply(Tile& sums, const Word* a, long row_stride, long step_stride, const Word* b, long steps) {
+template <class T, long HALVES>
+INLINE void multiply(Tile<HALVES>& tile, const Word* a, long row_stride, long step_stride, const Word* b, long steps) {
   for (long s = 0; s < steps; s++) {
-    const __m512i b_low = _mm512_loadu_si512(b + s * 32), b_high = _mm512_loadu_si512(b + s * 32 + 16);
+    __m512i columns[HALVES];
+#pragma GCC unroll 2
+    for (long h = 0; h < HALVES; h++) columns[h] = _mm512_loadu_si512(b + s * 32 + h * LANES);
 #pragma GCC unroll 8
     for (long r = 0; r < ROWS; r++) {
       const __m512i word = _mm512_set1_epi32(a[r * row_stride + s * step_stride]);
-      sums.low[r] = T::add_product(sums.low[r], word, b_low);
-      sums.high[r] = T::add_product(sums.high[r], word, b_high);
+#pragma GCC unroll 2
+      for (long h = 0; h < HALVES; h++) tile.sums[h][r] = T::add_product(tile.sums[h][r], word, columns[h]);
     }
   }
 }
 
 // The same with sums[8][32] in memory.
-template <class T>
+template <class T, long HALVES>
 void multiply(float* sums, const Word* a, long row_stride, long step_stride, const Word* b, long steps) {
-  Tile tile;
+  Tile<HALVES> tile;
+#pragma GCC unroll 2
+  for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
-  for (long r = 0; r < ROWS; r++) {
-    tile.low[r] = _mm512_loadu_ps(sums + r * 32);
-    tile.high[r] = _mm512_loadu_ps(sums + r * 32 + 16);
-  }
+    for (long r = 0; r < ROWS; r++) tile.sums[h][r] = _mm512_loadu_ps(sums + r * 32 + h * LANES);
   multiply<T>(tile, a, row_stride, step_stride, b, steps);
+#pragma GCC unroll 2
+  for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
-  for (long r = 0; r < ROWS; r++) {
-    _mm512_storeu_ps(sums + r * 32, tile.low[r]);
-    _mm512_storeu_ps(sums + r * 32 + 16, tile.high[r]);
-  }
-}
-
-// Scores of rows that only fill up the tile, from `first` on.
-INLINE void hide(Tile& scores, long first) {
-  for (long r = first; r < ROWS; r++) scores.low[r] = scores.high[r] = _mm512_set1_ps(-FAR);
+    for (long r = 0; r < ROWS; r++) _mm512_storeu_ps(sums + r * 32 + h * LANES, tile.sums[h][r]);
 }
 
 // 2^x: within 3e-7 of its value in fp32, 2e-4 in bf16 (whose own step is 4e-3). The last two factors are exact at 0.
@@ -163,17 +157,68 @@ INLINE void weigh(Word* words, const __m512* scores, __m512 most, __m512 factor,
   }
 }
 
+// Exchanges, in every square of 2 * SIDE rows and lanes, the upper right quarter for the lower left one.
+template <int SIDE>
+INLINE void exchange(__m512i* rows) {
+  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), side = _mm512_set1_epi32(SIDE);
+  const __mmask16 right = _mm512_test_epi32_mask(lane, side);
+  const __m512i second = _mm512_or_si512(lane, _mm512_set1_epi32(LANES));  // lanes of the lower row
+  const __m512i above = _mm512_mask_sub_epi32(lane, right, second, side);
+  const __m512i below = _mm512_mask_blend_epi32(right, _mm512_add_epi32(lane, side), second);
+#pragma GCC unroll 16
+  for (int r = 0; r < LANES; r++) {
+    if (r & SIDE) continue;
+    const __m512i upper = rows[r], lower = rows[r + SIDE];
+    rows[r] = _mm512_permutex2var_epi32(upper, above, lower);
+    rows[r + SIDE] = _mm512_permutex2var_epi32(upper, below, lower);
+  }
+}
+
+// to[columns][to_stride] = the transpose of from[rows][from_stride]; both divide by 16.
+INLINE void transpose(Word* to, long to_stride, const Word* from, long from_stride, long rows, long columns) {
+  for (long r = 0; r < rows; r += LANES)
+    for (long c = 0; c < columns; c += LANES) {
+      __m512i square[LANES];
+#pragma GCC unroll 16
+      for (long i = 0; i < LANES; i++) square[i] = _mm512_loadu_si512(from + (r + i) * from_stride + c);
+      exchange<8>(square);
+      exchange<4>(square);
+      exchange<2>(square);
+      exchange<1>(square);
+#pragma GCC unroll 16
+      for (long i = 0; i < LANES; i++) _mm512_storeu_si512(to + (c + i) * to_stride + r, square[i]);
+    }
+}
+
+// Logarithm to base 2 of a positive number, within 2e-7.
+INLINE __m512 log2(__m512 x) {
+  const __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+  const __m512 exponent = _mm512_getexp_ps(_mm512_div_ps(x, m));
+  // log2(m) = 2 / ln 2 artanh(t), t = (m - 1) / (m + 1) up to 1/5
+  const __m512 one = _mm512_set1_ps(1.0f), t = _mm512_div_ps(_mm512_sub_ps(m, one), _mm512_add_ps(m, one));
+  const __m512 square = _mm512_mul_ps(t, t);
+  __m512 p = _mm512_set1_ps(float(2 * M_LOG2E / 9));
+  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(float(2 * M_LOG2E / 7)));
+  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(float(2 * M_LOG2E / 5)));
+  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(float(2 * M_LOG2E / 3)));
+  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(float(2 * M_LOG2E)));
+  return _mm512_fmadd_ps(p, t, exponent);
+}
+
+// A map (batch, steps, height, width) and its windows of rows x columns positions, some of which may lie beyond the map.
 struct Shape {
-  long batch, steps, height, width, heads, windows_down, windows_across;
+  long batch, steps, height, width, heads, windows_down, windows_across, rows, columns;
   long channels() const { return heads * D; }
-  long tokens() const { return steps * (height / windows_down) * (width / windows_across); }
-  long padded() const { return (tokens() + ROWS - 1) / ROWS * ROWS; }
   long tasks() const { return batch * windows_down * windows_across * heads; }
+  long tokens() const {  // of the window that has most within the map
+    return steps * ((height - 1) / windows_down + 1) * ((width - 1) / windows_across + 1);
+  }
+  long keys() const { return (tokens() + 1 + ROWS - 1) / ROWS * ROWS; }
 };
 
-// One head of one window: where its tokens stand in image order.
+// One head of one window: where its tokens stand in image order, and how many positions lie beyond the map.
 struct Task {
-  long head;
+  long head, beyond;
   std::vector<long> place;
 
   Task(const Shape& s, long task) : head(task % s.heads) {
@@ -184,7 +229,12 @@ struct Task {
       for (long row = i; row < s.height; row += s.windows_down)
         for (long column = j; column < s.width; column += s.windows_across)
           place.push_back(((b * s.steps + t) * s.height + row) * s.width + column);
+    beyond = s.steps * s.rows * s.columns - tokens();
   }
+
+  long tokens() const { return place.size(); }
+  long keys() const { return tokens() + (beyond > 0); }  // the last one stands for what lies beyond the map
+  long padded() const { return (keys() + ROWS - 1) / ROWS * ROWS; }
 
   // rows[count][D] from a map with `stride` numbers a position; what remains up to `padded` is 0.
   template <class N>
@@ -193,21 +243,43 @@ struct Task {
     std::fill(rows + count * D, rows + padded * D, N(0));
   }
 
+  // rows[padded()][D], all keys or all values: `fill` has those of a position beyond the map.
+  template <class N>
+  void gather_keys(N* rows, const N* map, const N* fill, long stride, long offset) const {
+    gather(rows, map, stride, offset, 0, tokens(), padded());
+    if (beyond > 0) std::memcpy(rows + tokens() * D, fill + offset, D * sizeof(N));
+  }
+
+  // Of a tile of scores from `key` on: hides rows that only fill it up, and raises the one that stands for several keys.
+  template <long HALVES>
+  INLINE void finish(Tile<HALVES>& scores, long key, float factor) const {
+    if (key + ROWS < keys()) return;
+    const __m512 far = _mm512_set1_ps(-FAR), rise = _mm512_set1_ps(std::log2(float(beyond)) / factor);
+    const unsigned hidden = 0xFFu << (keys() - key), raised = beyond > 0 ? 1u << (tokens() - key) : 0;
+#pragma GCC unroll 2
+    for (long h = 0; h < HALVES; h++)
+#pragma GCC unroll 8
+      for (long r = 0; r < ROWS; r++) {
+        __m512& row = scores.sums[h][r];
+        row = _mm512_mask_add_ps(row, raised >> r & 1 ? 0xFFFF : 0, row, rise);
+        row = _mm512_mask_mov_ps(row, hidden >> r & 1 ? 0xFFFF : 0, far);
+      }
+  }
+
   // To `count` rows of a map, what stands in columns[D][BLOCK].
   template <class T>
   void scatter(typename T::Number* map, long stride, long offset, long first, long count, const float* columns) const {
     constexpr long WIDTH = D / T::PACK;
-    Word packed[WIDTH * BLOCK], row[WIDTH];
+    Word packed[WIDTH * BLOCK], rows[BLOCK * WIDTH];
     for (long s = 0; s < WIDTH; s++)
-      for (long h = 0; h < BLOCK; h += 16) {
+      for (long h = 0; h < BLOCK; h += LANES) {
         __m512 numbers[T::PACK];
         for (long i = 0; i < T::PACK; i++) numbers[i] = _mm512_loadu_ps(columns + (s * T::PACK + i) * BLOCK + h);
         _mm512_storeu_si512(packed + s * BLOCK + h, T::pack(numbers));
       }
-    for (long n = 0; n < count; n++) {
-      for (long s = 0; s < WIDTH; s++) row[s] = packed[s * BLOCK + n];
-      std::memcpy(map + place[first + n] * stride + offset, row, sizeof row);
-    }
+    transpose(rows, WIDTH, packed, BLOCK, WIDTH, BLOCK);
+    for (long n = 0; n < count; n++)
+      std::memcpy(map + place[first + n] * stride + offset, rows + n * WIDTH, WIDTH * sizeof(Word));
   }
 };
 
@@ -219,197 +291,296 @@ const Word* words(const std::vector<typename T::Number>& rows, long first) {
 // [count / PACK][D] words, each of numbers from PACK rows, of rows[count][D].
 template <class T>
 void pair_rows(std::vector<Word>& to, const std::vector<typename T::Number>& rows, long count) {
-  auto* numbers = reinterpret_cast<typename T::Number*>(to.data());
-  for (long n = 0; n < count; n += T::PACK)
-    for (long d = 0; d < D; d++)
-      for (long p = 0; p < T::PACK; p++) numbers[n * D + d * T::PACK + p] = rows[(n + p) * D + d];
+  constexpr long WIDTH = D / T::PACK;
+  if constexpr (T::PACK == 1) {
+    std::memcpy(to.data(), rows.data(), count * WIDTH * sizeof(Word));
+  } else {
+    for (long n = 0; n < count; n += 2)
+      for (long d = 0; d < D; d += LANES) {
+        const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)&rows[n * D + d]));
+        const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)&rows[(n + 1) * D + d]));
+        _mm512_storeu_si512(&to[n * WIDTH + d], _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+      }
+  }
 }
 
 // [D / PACK][BLOCK] words, each of PACK neighbouring channels, of rows[BLOCK][D].
 template <class T>
 void transpose(std::vector<Word>& to, const std::vector<typename T::Number>& rows) {
-  const Word* from = words<T>(rows, 0);
-  for (long s = 0; s < D / T::PACK; s++)
-    for (long n = 0; n < BLOCK; n++) to[s * BLOCK + n] = from[n * (D / T::PACK) + s];
+  constexpr long WIDTH = D / T::PACK;
+  transpose(to.data(), BLOCK, words<T>(rows, 0), WIDTH, BLOCK, WIDTH);
 }
 
+// What is attended to, and how, all contiguous: qkv (B, T, H, W, 3, heads, D), fill (3, heads, D), which is what qkv has
+// beyond the map, out (B, T, H, W, heads, D), and softmax (windows, heads, 2, tokens): of each query a score and the
+// logarithm to base 2 of the sum of weights relative to it.
+template <class N>
+struct Maps {
+  const N *qkv, *fill;
+  N* out;
+  float* softmax;
+};
+
 template <class T>
-void forward(const typename T::Number* qkv, typename T::Number* out, float* lse, const Shape& shape, float scale) {
+struct Forward {
   using Number = typename T::Number;
-  constexpr long WIDTH = D / T::PACK;  // words of a row
-  const long tokens = shape.tokens(), padded = shape.padded(), C = shape.channels();
-  const __m512 factor = _mm512_set1_ps(scale * float(M_LOG2E)), rise = _mm512_set1_ps(RISE);
-#pragma omp parallel
-  {
-    std::vector<Number> q(BLOCK * D), k(padded * D), v(padded * D);
-    std::vector<Word> q_words(WIDTH * BLOCK), v_words(padded * WIDTH), p_words(KEYS / T::PACK * BLOCK);
-    std::vector<float> o(D * BLOCK);
-#pragma omp for schedule(dynamic)
-    for (long index = 0; index < shape.tasks(); index++) {
-      const Task task(shape, index);
-      const long offset = task.head * D;
-      task.gather(k.data(), qkv, 3 * C, C + offset, 0, tokens, padded);
-      task.gather(v.data(), qkv, 3 * C, 2 * C + offset, 0, tokens, padded);
-      pair_rows<T>(v_words, v, padded);
-      for (long first = 0; first < tokens; first += BLOCK) {
-        const long count = std::min(BLOCK, tokens - first);
-        task.gather(q.data(), qkv, 3 * C, offset, first, count, BLOCK);
-        transpose<T>(q_words, q);
-        std::fill(o.begin(), o.end(), 0.0f);
-        __m512 most[2] = {_mm512_set1_ps(-FAR), _mm512_set1_ps(-FAR)};
-        __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-        long begin = 0;  // the first key whose weight waits
-        const auto add_values = [&](long end) {
-          const long steps = (end - begin) / T::PACK;
-          for (long d = 0; d < D; d += ROWS)
-            multiply<T>(&o[d * BLOCK], &v_words[begin / T::PACK * D + d], 1, D, p_words.data(), steps);
-          begin = end;
-        };
-        for (long key = 0; key < padded; key += ROWS) {
-          Tile s;
-          clear(s);
-          multiply<T>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
-          if (tokens - key < ROWS) hide(s, tokens - key);
-          const __m512 top[2] = {highest(s.low), highest(s.high)};
-          __mmask16 risen = key == 0;
-          for (long h = 0; h < 2; h++)
-            risen |= _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_sub_ps(top[h], most[h]), factor), rise, _CMP_GT_OQ);
-          if (risen) {
-            add_values(key);
-            for (long h = 0; h < 2; h++) {
-              const __m512 now = _mm512_max_ps(most[h], top[h]);
-              const __m512 shrink = exp2<T>(_mm512_mul_ps(_mm512_sub_ps(most[h], now), factor));
-              most[h] = now;
-              sum[h] = _mm512_mul_ps(sum[h], shrink);
-              for (long d = 0; d < D; d++) {
-                float* sums = &o[d * BLOCK + h * 16];
-                _mm512_storeu_ps(sums, _mm512_mul_ps(_mm512_loadu_ps(sums), shrink));
-              }
-            }
-          }
-          Word* weights = &p_words[(key - begin) / T::PACK * BLOCK];
-          weigh<T>(weights, s.low, most[0], factor, sum[0]);
-          weigh<T>(weights + 16, s.high, most[1], factor, sum[1]);
-          if (key + ROWS - begin == KEYS || key + ROWS == padded) add_values(key + ROWS);
-        }
-        float total[BLOCK], top[BLOCK];
-        for (long h = 0; h < 2; h++) {
-          _mm512_storeu_ps(total + h * 16, sum[h]);
-          _mm512_storeu_ps(top + h * 16, _mm512_mul_ps(most[h], factor));
+  static constexpr long WIDTH = D / T::PACK;  // words of a row
+
+  const Maps<Number>& maps;
+  const Shape& shape;
+  const float factor;  // from scores to exponents of 2
+  std::vector<Number> q, k, v;
+  std::vector<Word> q_words, v_words, p_words;
+  std::vector<float> o;
+
+  Forward(const Maps<Number>& maps, const Shape& shape, float scale)
+      : maps(maps),
+        shape(shape),
+        factor(scale * float(M_LOG2E)),
+        q(BLOCK * D),
+        k(shape.keys() * D),
+        v(shape.keys() * D),
+        q_words(WIDTH * BLOCK),
+        v_words(shape.keys() * WIDTH),
+        p_words(KEYS / T::PACK * BLOCK),
+        o(D * BLOCK) {}
+
+  void run(long index) {
+    const Task task(shape, index);
+    const long C = shape.channels(), offset = task.head * D;
+    task.gather_keys(k.data(), maps.qkv, maps.fill, 3 * C, C + offset);
+    task.gather_keys(v.data(), maps.qkv, maps.fill, 3 * C, 2 * C + offset);
+    pair_rows<T>(v_words, v, task.padded());
+    float* softmax = maps.softmax + index * 2 * shape.tokens();
+    std::fill_n(softmax, 2 * shape.tokens(), 0.0f);
+    for (long first = 0; first < task.tokens(); first += BLOCK) {
+      const long count = std::min(BLOCK, task.tokens() - first);
+      task.gather(q.data(), maps.qkv, 3 * C, offset, first, count, BLOCK);
+      transpose<T>(q_words, q);
+      count > LANES ? attend<2>(task, count, softmax + first) : attend<1>(task, count, softmax + first);
+      task.template scatter<T>(maps.out, C, offset, first, count, o.data());
+    }
+  }
+
+  // Lets `count` queries attend to all keys: fills o and `softmax`.
+  template <long HALVES>
+  INLINE void attend(const Task& task, long count, float* softmax) {
+    const __m512 factors = _mm512_set1_ps(factor), rise = _mm512_set1_ps(RISE);
+    std::fill(o.begin(), o.end(), 0.0f);
+    __m512 most[HALVES], sum[HALVES];
+    for (long h = 0; h < HALVES; h++) {
+      most[h] = _mm512_set1_ps(-FAR);
+      sum[h] = _mm512_setzero_ps();
+    }
+    long begin = 0;  // the first key whose weight waits
+    const auto add_values = [&](long end) {
+      const long steps = (end - begin) / T::PACK;
+      for (long d = 0; d < D; d += ROWS)
+        multiply<T, HALVES>(&o[d * BLOCK], &v_words[begin / T::PACK * D + d], 1, D, p_words.data(), steps);
+      begin = end;
+    };
+    for (long key = 0; key < task.padded(); key += ROWS) {
+      Tile<HALVES> s;
+      clear(s);
+      multiply<T>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
+      task.finish(s, key, factor);
+      __m512 top[HALVES];
+      __mmask16 risen = key == 0;
+#pragma GCC unroll 2
+      for (long h = 0; h < HALVES; h++) {
+        top[h] = highest(s.sums[h]);
+        risen |= _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_sub_ps(top[h], most[h]), factors), rise, _CMP_GT_OQ);
+      }
+      if (risen) {
+        add_values(key);
+        for (long h = 0; h < HALVES; h++) {
+          const __m512 now = _mm512_max_ps(most[h], top[h]);
+          const __m512 shrink = exp2<T>(_mm512_mul_ps(_mm512_sub_ps(most[h], now), factors));
+          most[h] = now;
+          sum[h] = _mm512_mul_ps(sum[h], shrink);
           for (long d = 0; d < D; d++) {
-            float* sums = &o[d * BLOCK + h * 16];
-            _mm512_storeu_ps(sums, _mm512_div_ps(_mm512_loadu_ps(sums), sum[h]));
+            float* sums = &o[d * BLOCK + h * LANES];
+            _mm512_storeu_ps(sums, _mm512_mul_ps(_mm512_loadu_ps(sums), shrink));
           }
         }
-        for (long n = 0; n < count; n++) lse[index * tokens + first + n] = top[n] + std::log2(total[n]);
-        task.scatter<T>(out, C, offset, first, count, o.data());
+      }
+      Word* weights = &p_words[(key - begin) / T::PACK * BLOCK];
+#pragma GCC unroll 2
+      for (long h = 0; h < HALVES; h++) weigh<T>(weights + h * LANES, s.sums[h], most[h], factors, sum[h]);
+      if (key + ROWS - begin == KEYS || key + ROWS == task.padded()) add_values(key + ROWS);
+    }
+    for (long h = 0; h < HALVES; h++) {
+      const __mmask16 asked = (1u << std::min(LANES, count - h * LANES)) - 1;
+      _mm512_mask_storeu_ps(softmax + h * LANES, asked, most[h]);
+      _mm512_mask_storeu_ps(softmax + shape.tokens() + h * LANES, asked, log2(sum[h]));
+      for (long d = 0; d < D; d++) {
+        float* sums = &o[d * BLOCK + h * LANES];
+        _mm512_storeu_ps(sums, _mm512_div_ps(_mm512_loadu_ps(sums), sum[h]));
       }
     }
   }
-}
+};
 
 template <class T>
-void backward(const typename T::Number* qkv, const typename T::Number* out, const float* lse,
-              const typename T::Number* grad_out, typename T::Number* grad_qkv, const Shape& shape, float scale) {
+struct Backward {
   using Number = typename T::Number;
-  constexpr long WIDTH = D / T::PACK, STEPS = BLOCK / T::PACK;  // words of a row; of a block of queries
-  const long tokens = shape.tokens(), padded = shape.padded(), C = shape.channels();
-  const __m512 factor = _mm512_set1_ps(scale * float(M_LOG2E)), scales = _mm512_set1_ps(scale);
-#pragma omp parallel
-  {
-    std::vector<Number> q(BLOCK * D), g(BLOCK * D), y(BLOCK * D), k(padded * D), v(padded * D);
-    std::vector<Word> q_words(WIDTH * BLOCK), g_words(WIDTH * BLOCK), q_pairs(STEPS * D), g_pairs(STEPS * D);
-    std::vector<Word> k_pairs(padded * WIDTH), ds_words(KEYS / T::PACK * BLOCK);
-    std::vector<Word> p_rows(ROWS * STEPS), ds_rows(ROWS * STEPS);
-    std::vector<float> p(ROWS * BLOCK), dq(D * BLOCK), dk(padded * D), dv(padded * D);
-#pragma omp for schedule(dynamic)
-    for (long index = 0; index < shape.tasks(); index++) {
-      const Task task(shape, index);
-      const long offset = task.head * D;
-      task.gather(k.data(), qkv, 3 * C, C + offset, 0, tokens, padded);
-      task.gather(v.data(), qkv, 3 * C, 2 * C + offset, 0, tokens, padded);
-      pair_rows<T>(k_pairs, k, padded);
-      std::fill(dk.begin(), dk.end(), 0.0f);
-      std::fill(dv.begin(), dv.end(), 0.0f);
-      for (long first = 0; first < tokens; first += BLOCK) {
-        const long count = std::min(BLOCK, tokens - first);
-        task.gather(q.data(), qkv, 3 * C, offset, first, count, BLOCK);
-        task.gather(g.data(), grad_out, C, offset, first, count, BLOCK);
-        task.gather(y.data(), out, C, offset, first, count, BLOCK);
-        transpose<T>(q_words, q);
-        transpose<T>(g_words, g);
-        pair_rows<T>(q_pairs, q, BLOCK);
-        pair_rows<T>(g_pairs, g, BLOCK);
-        float log_sum[BLOCK], delta[BLOCK];
-        for (long n = 0; n < BLOCK; n++) {
-          log_sum[n] = n < count ? lse[index * tokens + first + n] : FAR;
-          delta[n] = 0;
-          for (long d = 0; d < D; d++) delta[n] += T::read(g[n * D + d]) * T::read(y[n * D + d]);
-        }
-        std::fill(dq.begin(), dq.end(), 0.0f);
-        long begin = 0;  // the first key whose dS waits for its product with k
-        for (long key = 0; key < padded; key += ROWS) {
-          Tile s;
-          clear(s);
-          multiply<T>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
-          if (tokens - key < ROWS) hide(s, tokens - key);
-#pragma GCC unroll 8
-          for (long r = 0; r < ROWS; r++) {
-            s.low[r] = exp2<T>(_mm512_fmsub_ps(s.low[r], factor, _mm512_loadu_ps(log_sum)));
-            s.high[r] = exp2<T>(_mm512_fmsub_ps(s.high[r], factor, _mm512_loadu_ps(log_sum + 16)));
-            T::store(&p_rows[r * STEPS], s.low[r], s.high[r]);
-            _mm512_storeu_ps(&p[r * BLOCK], _mm512_mul_ps(s.low[r], scales));
-            _mm512_storeu_ps(&p[r * BLOCK + 16], _mm512_mul_ps(s.high[r], scales));
-          }
-          Tile ds;
-          clear(ds);
-          multiply<T>(ds, words<T>(v, key), WIDTH, 1, g_words.data(), WIDTH);
-#pragma GCC unroll 8
-          for (long r = 0; r < ROWS; r++) {
-            ds.low[r] = _mm512_sub_ps(ds.low[r], _mm512_loadu_ps(delta));
-            ds.high[r] = _mm512_sub_ps(ds.high[r], _mm512_loadu_ps(delta + 16));
-            ds.low[r] = _mm512_mul_ps(ds.low[r], _mm512_loadu_ps(&p[r * BLOCK]));
-            ds.high[r] = _mm512_mul_ps(ds.high[r], _mm512_loadu_ps(&p[r * BLOCK + 16]));
-            T::store(&ds_rows[r * STEPS], ds.low[r], ds.high[r]);
-          }
-#pragma GCC unroll 8
-          for (long r = 0; r < ROWS; r += T::PACK) {
-            Word* to = &ds_words[(key - begin + r) / T::PACK * BLOCK];
-            _mm512_storeu_si512(to, T::pack(&ds.low[r]));
-            _mm512_storeu_si512(to + 16, T::pack(&ds.high[r]));
-          }
-          multiply<T>(&dv[key * D], p_rows.data(), STEPS, 1, g_pairs.data(), STEPS);
-          multiply<T>(&dk[key * D], ds_rows.data(), STEPS, 1, q_pairs.data(), STEPS);
-          const long end = key + ROWS;
-          if (end - begin < KEYS && end < padded) continue;
-          for (long d = 0; d < D; d += ROWS)
-            multiply<T>(&dq[d * BLOCK], &k_pairs[begin / T::PACK * D + d], 1, D, ds_words.data(), (end - begin) / T::PACK);
-          begin = end;
-        }
-        task.scatter<T>(grad_qkv, 3 * C, offset, first, count, dq.data());
-      }
-      for (long n = 0; n < tokens; n++) {
-        Word row[2][WIDTH];
-        T::store(row[0], _mm512_loadu_ps(&dk[n * D]), _mm512_loadu_ps(&dk[n * D + 16]));
-        T::store(row[1], _mm512_loadu_ps(&dv[n * D]), _mm512_loadu_ps(&dv[n * D + 16]));
-        Number* to = grad_qkv + task.place[n] * 3 * C + offset;
-        for (long i = 0; i < 2; i++) std::memcpy(to + (i + 1) * C, row[i], sizeof row[i]);
+  static constexpr long WIDTH = D / T::PACK, STEPS = BLOCK / T::PACK;  // words of a row; of a block of queries
+
+  const Maps<Number>& maps;
+  const Number* const grad_out;
+  Number* const grad_qkv;
+  float* const grad_fill;  // (windows, heads, 2, D), of keys and values beyond the map
+  const Shape& shape;
+  const float scale, factor;
+  std::vector<Number> q, g, y, k, v;
+  std::vector<Word> q_words, g_words, y_words, q_pairs, g_pairs, k_pairs, ds_words;
+  std::vector<Number> p_rows, ds_rows;
+  std::vector<float> p, dq, dk, dv;
+
+  Backward(const Maps<Number>& maps, const Number* grad_out, Number* grad_qkv, float* grad_fill, const Shape& shape,
+           float scale)
+      : maps(maps),
+        grad_out(grad_out),
+        grad_qkv(grad_qkv),
+        grad_fill(grad_fill),
+        shape(shape),
+        scale(scale),
+        factor(scale * float(M_LOG2E)),
+        q(BLOCK * D),
+        g(BLOCK * D),
+        y(BLOCK * D),
+        k(shape.keys() * D),
+        v(shape.keys() * D),
+        q_words(WIDTH * BLOCK),
+        g_words(WIDTH * BLOCK),
+        y_words(WIDTH * BLOCK),
+        q_pairs(STEPS * D),
+        g_pairs(STEPS * D),
+        k_pairs(shape.keys() * WIDTH),
+        ds_words(KEYS / T::PACK * BLOCK),
+        p_rows(ROWS * BLOCK),
+        ds_rows(ROWS * BLOCK),
+        p(ROWS * BLOCK),
+        dq(D * BLOCK),
+        dk(shape.keys() * D),
+        dv(shape.keys() * D) {}
+
+  void run(long index) {
+    const Task task(shape, index);
+    const long C = shape.channels(), offset = task.head * D;
+    task.gather_keys(k.data(), maps.qkv, maps.fill, 3 * C, C + offset);
+    task.gather_keys(v.data(), maps.qkv, maps.fill, 3 * C, 2 * C + offset);
+    pair_rows<T>(k_pairs, k, task.padded());
+    std::fill(dk.begin(), dk.end(), 0.0f);
+    std::fill(dv.begin(), dv.end(), 0.0f);
+    for (long first = 0; first < task.tokens(); first += BLOCK) {
+      const long count = std::min(BLOCK, task.tokens() - first);
+      const float* softmax = maps.softmax + index * 2 * shape.tokens() + first;
+      task.gather(q.data(), maps.qkv, 3 * C, offset, first, count, BLOCK);
+      task.gather(g.data(), grad_out, C, offset, first, count, BLOCK);
+      task.gather(y.data(), maps.out, C, offset, first, count, BLOCK);
+      transpose<T>(q_words, q);
+      transpose<T>(g_words, g);
+      transpose<T>(y_words, y);
+      pair_rows<T>(q_pairs, q, BLOCK);
+      pair_rows<T>(g_pairs, g, BLOCK);
+      count > LANES ? differentiate<2>(task, count, softmax) : differentiate<1>(task, count, softmax);
+      task.template scatter<T>(grad_qkv, 3 * C, offset, first, count, dq.data());
+    }
+    for (long n = 0; n < task.tokens(); n++) {
+      Number* to = grad_qkv + task.place[n] * 3 * C + offset;
+      for (long d = 0; d < D; d += LANES) {
+        T::store(to + C + d, _mm512_loadu_ps(&dk[n * D + d]));
+        T::store(to + 2 * C + d, _mm512_loadu_ps(&dv[n * D + d]));
       }
     }
+    float* fill = grad_fill + index * 2 * D;
+    std::fill(fill, fill + 2 * D, 0.0f);
+    if (task.beyond == 0) return;
+    std::copy_n(&dk[task.tokens() * D], D, fill);
+    std::copy_n(&dv[task.tokens() * D], D, fill + D);
+  }
+
+  // Of `count` queries: fills dq, and adds to dk and dv what they say of all keys and values.
+  template <long HALVES>
+  INLINE void differentiate(const Task& task, long count, const float* softmax) {
+    const __m512 factors = _mm512_set1_ps(factor), scales = _mm512_set1_ps(scale);
+    __m512 most[HALVES], log_sum[HALVES], delta[HALVES];
+    for (long h = 0; h < HALVES; h++) {
+      const __mmask16 asked = (1u << std::min(LANES, count - h * LANES)) - 1;
+      most[h] = _mm512_maskz_loadu_ps(asked, softmax + h * LANES);
+      log_sum[h] = _mm512_mask_loadu_ps(_mm512_set1_ps(FAR), asked, softmax + shape.tokens() + h * LANES);
+      delta[h] = _mm512_setzero_ps();
+      for (long s = 0; s < WIDTH; s++) {
+        const long place = s * BLOCK + h * LANES;
+        delta[h] = T::add_product(delta[h], _mm512_loadu_si512(&g_words[place]), _mm512_loadu_si512(&y_words[place]));
+      }
+    }
+    std::fill(dq.begin(), dq.end(), 0.0f);
+    long begin = 0;  // the first key whose dS waits for its product with k
+    for (long key = 0; key < task.padded(); key += ROWS) {
+      Tile<HALVES> s;
+      clear(s);
+      multiply<T>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
+      task.finish(s, key, factor);
+#pragma GCC unroll 2
+      for (long h = 0; h < HALVES; h++)
+#pragma GCC unroll 8
+        for (long r = 0; r < ROWS; r++) {
+          const __m512 score = _mm512_sub_ps(s.sums[h][r], most[h]);
+          const __m512 weights = exp2<T>(_mm512_fmsub_ps(score, factors, log_sum[h]));
+          T::store(&p_rows[r * BLOCK + h * LANES], weights);
+          _mm512_storeu_ps(&p[r * BLOCK + h * LANES], _mm512_mul_ps(weights, scales));
+        }
+      Tile<HALVES> ds;
+      clear(ds);
+      multiply<T>(ds, words<T>(v, key), WIDTH, 1, g_words.data(), WIDTH);
+#pragma GCC unroll 2
+      for (long h = 0; h < HALVES; h++) {
+#pragma GCC unroll 8
+        for (long r = 0; r < ROWS; r++) {
+          __m512& value = ds.sums[h][r];
+          value = _mm512_mul_ps(_mm512_sub_ps(value, delta[h]), _mm512_loadu_ps(&p[r * BLOCK + h * LANES]));
+          T::store(&ds_rows[r * BLOCK + h * LANES], value);
+        }
+#pragma GCC unroll 8
+        for (long r = 0; r < ROWS; r += T::PACK)
+          _mm512_storeu_si512(&ds_words[(key - begin + r) / T::PACK * BLOCK + h * LANES], T::pack(&ds.sums[h][r]));
+      }
+      constexpr long STEPS_HERE = HALVES * LANES / T::PACK;
+      multiply<T, 2>(&dv[key * D], words<T>(p_rows, 0), STEPS, 1, g_pairs.data(), STEPS_HERE);
+      multiply<T, 2>(&dk[key * D], words<T>(ds_rows, 0), STEPS, 1, q_pairs.data(), STEPS_HERE);
+      const long end = key + ROWS;
+      if (end - begin < KEYS && end < task.padded()) continue;
+      for (long d = 0; d < D; d += ROWS)
+        multiply<T, HALVES>(&dq[d * BLOCK], &k_pairs[begin / T::PACK * D + d], 1, D, ds_words.data(),
+                            (end - begin) / T::PACK);
+      begin = end;
+    }
+  }
+};
+
+// Runs all tasks, each by one thread.
+template <class Job>
+void run(long tasks, const Job& job) {
+#pragma omp parallel
+  {
+    Job own = job;  // with buffers of its own
+#pragma omp for schedule(dynamic)
+    for (long index = 0; index < tasks; index++) own.run(index);
   }
 }
 
 }  // namespace
 
-// A symbol for each precision. Maps are contiguous: qkv (B, T, H, W, 3, heads, D), out (B, T, H, W, heads, D), lse, the
-// logarithm to base 2 of each softmax's sum, (windows, heads, tokens).
+// A symbol for each precision.
 #define EXPORT(T, NAME)                                                                                                \
-  extern "C" void forward_##NAME(const T::Number* qkv, T::Number* out, float* lse, const Shape* shape, float scale) {  \
-    forward<T>(qkv, out, lse, *shape, scale);                                                                          \
+  extern "C" void forward_##NAME(const Maps<T::Number>* maps, const Shape* shape, float scale) {                       \
+    run(shape->tasks(), Forward<T>(*maps, *shape, scale));                                                             \
   }                                                                                                                    \
-  extern "C" void backward_##NAME(const T::Number* qkv, const T::Number* out, const float* lse,                        \
-                                  const T::Number* grad_out, T::Number* grad_qkv, const Shape* shape, float scale) {   \
-    backward<T>(qkv, out, lse, grad_out, grad_qkv, *shape, scale);                                                     \
+  extern "C" void backward_##NAME(const Maps<T::Number>* maps, const T::Number* grad_out, T::Number* grad_qkv,         \
+                                  float* grad_fill, const Shape* shape, float scale) {                                 \
+    run(shape->tasks(), Backward<T>(*maps, grad_out, grad_qkv, grad_fill, *shape, scale));                             \
   }
 
 EXPORT(Fp32, fp32)

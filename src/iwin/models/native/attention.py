@@ -1,7 +1,7 @@
 """The compiled attention as PyTorch operators: with gradients, and inside `torch.compile`."""
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from iwin.models.native.common import NAMES, runs
+from iwin.models.windows import Windows
 from iwin.native import library
 
 HEAD_DIM = 32
@@ -21,74 +22,87 @@ def takes(x: Tensor, heads: int) -> bool:
     return x.shape[-1] == heads * HEAD_DIM and runs(SOURCE, x)
 
 
-def interleaved_attention(qkv: Tensor, counts: tuple[int, int], *, heads: int, scale: float) -> Tensor:
+def interleaved_attention(
+    qkv: Tensor, windows: Windows, *, heads: int, scale: float, fill: Tensor | None = None
+) -> Tensor:
     """Multi-head self-attention within interleaved windows, in image order.
 
     Args:
         qkv: (B, T, H, W, 3 C), queries, keys and values; `takes` accepts it.
-        counts: windows (I, J) along rows and columns, which H and W divide by; window (i, j) holds the rows r with
-            r mod I = i and the columns c with c mod J = j, over all frames.
+        windows: the windows of the map.
         heads: attention heads of `HEAD_DIM` channels.
         scale: scale of the products, above 0.
+        fill: (3 C,), what stands at the positions of windows that are beyond the map, whose keys and values take part;
+            None for zeros.
 
     Returns:
         (B, T, H, W, C).
     """
-    return _forward(qkv, list(counts), heads, scale)[0]
+    if fill is None or windows.fit(*qkv.shape[2:4]):
+        fill = qkv.new_zeros(qkv.shape[-1])
+    return _forward(qkv, fill.to(qkv.dtype), list(windows), heads, scale)[0]
 
 
 @torch.library.custom_op("iwin::native_attention", mutates_args=(), device_types="cpu")
-def _forward(qkv: Tensor, counts: Sequence[int], heads: int, scale: float) -> tuple[Tensor, Tensor]:
-    qkv = qkv.contiguous()
-    out, lse = _empty(qkv, counts, heads, scale)
-    _call("forward", qkv.dtype, [qkv, out, lse], _shape(qkv, counts, heads), scale)
-    return out, lse
+def _forward(qkv: Tensor, fill: Tensor, windows: Sequence[int], heads: int, scale: float) -> tuple[Tensor, Tensor]:
+    qkv, fill = qkv.contiguous(), fill.contiguous()
+    out, softmax = _empty(qkv, fill, windows, heads, scale)
+    _call("forward", [qkv, fill, out, softmax], [], windows, heads, scale)
+    return out, softmax
 
 
 @_forward.register_fake
-def _empty(qkv: Tensor, counts: Sequence[int], heads: int, _scale: float) -> tuple[Tensor, Tensor]:
+def _empty(qkv: Tensor, _fill: Tensor, windows: Sequence[int], heads: int, _scale: float) -> tuple[Tensor, Tensor]:
     B, T, H, W, channels = qkv.shape
-    windows = counts[0] * counts[1]
+    down, across, *_ = windows
+    tokens = T * -(-H // down) * -(-W // across)  # of the window that has most within the map
     return qkv.new_empty(B, T, H, W, channels // 3), qkv.new_empty(
-        B * windows, heads, T * H * W // windows, dtype=torch.float32
+        B * down * across, heads, 2, tokens, dtype=torch.float32
     )
 
 
 @torch.library.custom_op("iwin::native_attention_backward", mutates_args=(), device_types="cpu")
 def _backward(
-    grad: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, counts: Sequence[int], heads: int, scale: float
-) -> Tensor:
-    grad, qkv = grad.contiguous(), qkv.contiguous()
-    result = torch.empty_like(qkv)
-    _call("backward", qkv.dtype, [qkv, out, lse, grad, result], _shape(qkv, counts, heads), scale)
-    return result
+    grad: Tensor,
+    qkv: Tensor,
+    fill: Tensor,
+    out: Tensor,
+    softmax: Tensor,
+    windows: Sequence[int],
+    heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    grad, qkv, fill = grad.contiguous(), qkv.contiguous(), fill.contiguous()
+    of_qkv = torch.empty_like(qkv)
+    of_windows = qkv.new_empty(len(softmax), heads, 2, HEAD_DIM, dtype=torch.float32)
+    _call("backward", [qkv, fill, out, softmax], [grad, of_qkv, of_windows], windows, heads, scale)
+    of_keys_and_values = of_windows.sum(0).transpose(0, 1).flatten()
+    return of_qkv, torch.cat([torch.zeros(heads * HEAD_DIM), of_keys_and_values]).to(fill.dtype)
 
 
 @_backward.register_fake
-def _(
-    _grad: Tensor, qkv: Tensor, _out: Tensor, _lse: Tensor, _counts: Sequence[int], _heads: int, _scale: float
-) -> Tensor:
-    return qkv.new_empty(qkv.shape)
+def _(_grad: Tensor, qkv: Tensor, fill: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return qkv.new_empty(qkv.shape), fill.new_empty(fill.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, Sequence[int], int, float], output: tuple[Tensor, Tensor]) -> None:
-    qkv, *ctx.settings = inputs
-    ctx.save_for_backward(qkv, *output)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    qkv, fill, *ctx.settings = inputs
+    ctx.save_for_backward(qkv, fill, *output)
 
 
-def _differentiate(ctx: Any, grad: Tensor, _grad_lse: Tensor | None) -> tuple[Tensor, None, None, None]:
-    return _backward(grad, *ctx.saved_tensors, *ctx.settings), None, None, None
+def _differentiate(ctx: Any, grad: Tensor, _grad_softmax: Tensor | None) -> tuple[Tensor | None, ...]:
+    return *_backward(grad, *ctx.saved_tensors, *ctx.settings), None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
 
 
-def _shape(qkv: Tensor, counts: Sequence[int], heads: int) -> "ctypes.Array[ctypes.c_long]":
-    return (ctypes.c_long * 7)(*qkv.shape[:4], heads, *counts)
-
-
 def _call(
-    name: str, dtype: torch.dtype, tensors: Sequence[Tensor], shape: "ctypes.Array[ctypes.c_long]", scale: float
+    name: str, maps: Sequence[Tensor], gradients: Sequence[Tensor], windows: Sequence[int], heads: int, scale: float
 ) -> None:
-    kernel: Callable[..., None] = getattr(library(SOURCE), f"{name}_{NAMES[dtype]}")
-    kernel(*(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors), shape, ctypes.c_float(scale))
+    """Run a kernel on `maps` (qkv, fill, out, softmax) and what else it takes, all contiguous."""
+    qkv = maps[0]
+    kernel = getattr(library(SOURCE), f"{name}_{NAMES[qkv.dtype]}")
+    pointers = (ctypes.c_void_p * 4)(*(map_.data_ptr() for map_ in maps))
+    shape = (ctypes.c_long * 9)(*qkv.shape[:4], heads, *windows)
+    kernel(pointers, *(ctypes.c_void_p(tensor.data_ptr()) for tensor in gradients), shape, ctypes.c_float(scale))
