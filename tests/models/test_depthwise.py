@@ -1,5 +1,7 @@
 """The depthwise convolution in C++ against PyTorch's in float64."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -98,6 +100,16 @@ def test_other_layers_and_those_that_are_watched_are_left_to_pytorch() -> None:
     assert not takes(x.double(), layer.depthwise)
     assert not takes(torch.zeros(1, 2, 4, 4, 48), nn.Conv2d(48, 48, 3, padding=1, groups=48))
     assert not takes(x, nn.Identity())
+    others: list[dict[str, Any]] = [
+        {"kernel_size": 5, "padding": 2},
+        {"kernel_size": 3, "padding": 2, "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+        {"kernel_size": 3, "padding": 1, "groups": 16},
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": 3, "padding": 1, "stride": 2},
+    ]
+    for other in others:
+        assert not takes(x, nn.Conv2d(32, 32, **{"groups": 32, **other})), other
     expected, seen = layer(x, x), []
     layer.depthwise.register_forward_hook(lambda *_: seen.append(1))
     assert not takes(x, layer.depthwise)

@@ -67,6 +67,30 @@ def test_hooks_on_all_modules_are_called(block: IwinBlock) -> None:
         assert layer in seen
 
 
+@pytest.mark.parametrize("watch", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_hooks_on_gradients_are_called(block: IwinBlock, watch: str) -> None:
+    assert block.dwconv is not None
+    layers, seen = (block.dwconv.depthwise, block.attn.qkv, block.norm2, block.mlp.fc1, block.mlp.act), []
+    for layer in layers:
+        getattr(layer, watch)(lambda layer, *_: seen.append(layer))
+        assert is_watched(layer)
+    block(torch.randn(1, 2, 4, 4, 64, requires_grad=True)).sum().backward()
+    assert set(seen) == set(layers)
+
+
+def test_a_forward_put_in_place_of_a_layers_own_is_called(block: IwinBlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def forward(x: Tensor) -> Tensor:
+        seen.append(x.shape)
+        return nn.GELU()(x)
+
+    monkeypatch.setattr(block.mlp.act, "forward", forward)
+    with torch.no_grad():
+        block(torch.randn(1, 2, 4, 4, 64))
+    assert seen == [(1, 2, 4, 4, 256)]
+
+
 @pytest.mark.parametrize(
     "clips",
     [

@@ -23,7 +23,8 @@ from iwin.models.kernels import ops as triton_kernels
 from iwin.models.kernels.layers import LayerNorm, widen
 from iwin.models.native import attention as native_kernels
 from iwin.models.native import depthwise
-from iwin.models.native.linear import Linear, by_slices
+from iwin.models.native.common import infers
+from iwin.models.native.linear import Linear, add_mlp
 from iwin.models.surroundings import is_watched
 from iwin.models.windows import Windows, deinterleave, interleave, pad_to_windows, windows_of
 
@@ -182,9 +183,15 @@ class IwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, H, W, C); same shape out. On CPUs without gradients the MLP gets slices of tokens (n, C)."""
-        x = x + self.drop_path(self.mix_tokens(self.norm1(x)))
-        whole = self.drop_path.training or is_watched(self.norm2, *self.mlp.modules())
-        return by_slices(lambda x: x + self.drop_path(self.mlp(self.norm2(x))), x, whole=whole)
+        mixed = self.mix_tokens(self.norm1(x))
+        if (
+            infers(x)
+            and not self.drop_path.training
+            and not is_watched(self.drop_path, self.norm2, *self.mlp.modules())
+        ):
+            return add_mlp(x, mixed, self.norm2, self.mlp)
+        x = x + self.drop_path(mixed)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def mix_tokens(self, x: Tensor) -> Tensor:
         """Sum of both branches on the normalised map x (B, T, H, W, C); same shape out."""

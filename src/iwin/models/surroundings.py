@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def needs_pytorch() -> bool:
@@ -28,7 +30,10 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def is_watched(*layers: nn.Module) -> bool:
-    """Whether somebody hooks into the calls of layers, who would miss those that a kernel does without."""
-    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+    """Whether somebody looks at the calls of layers, who would miss those that a kernel does without.
+
+    That is by hooks, forward or backward, or by a `forward` of a layer's own in place of its class's.
+    """
+    if any(getattr(everywhere, f"_global{name}") for name in _HOOKS):
         return True
-    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+    return any("forward" in layer.__dict__ or any(getattr(layer, name) for name in _HOOKS) for layer in layers)

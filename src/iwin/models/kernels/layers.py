@@ -1,8 +1,9 @@
-"""Layers that take the Triton kernels on GPUs where those are faster."""
+"""Layers that take kernels of ours where those are faster: Triton's on GPUs, in C++ on CPUs."""
 
 from torch import Tensor, nn
 
 from iwin.models.kernels import ops
+from iwin.models.native import tokens
 from iwin.models.native.linear import Linear
 from iwin.models.surroundings import compute_dtype, is_watched
 
@@ -14,19 +15,20 @@ class LayerNorm(nn.LayerNorm):
         """Map x (..., C); same shape out."""
         if ops.norms(x):
             return ops.layer_norm(x, self.weight, self.bias, self.eps)
+        if tokens.norms(x, self):
+            return tokens.layer_norm(x, self)
         normed = super().forward(x)
         # Else, on CPUs, each of those that read it would turn it to that precision, and keep that for its gradients.
         return normed.to(compute_dtype(x)) if x.device.type == "cpu" else normed
 
 
 def widen(x: Tensor, linear: nn.Module, activation: nn.Module) -> Tensor:
-    """The hidden layer of an MLP, by one kernel where nobody looks at the layers that it would skip."""
-    if (
-        (type(linear) is Linear and linear.bias is not None)
-        and (type(activation) is nn.GELU and activation.approximate == "none")
-        and not is_watched(linear, activation)
-        and ops.joins_gelu(x)
-    ):
+    """The hidden layer of an MLP, by kernels where nobody looks at the layers that they stand for."""
+    is_gelu = type(activation) is nn.GELU and activation.approximate == "none"
+    if not is_gelu or type(linear) is not Linear or is_watched(linear, activation):
+        hidden: Tensor = activation(linear(x))
+        return hidden
+    if linear.bias is not None and ops.joins_gelu(x):
         return ops.linear_gelu(x, linear.weight, linear.bias)
-    hidden: Tensor = activation(linear(x))
-    return hidden
+    hidden = linear(x)
+    return tokens.gelu(hidden) if tokens.activates(hidden) else activation(hidden)

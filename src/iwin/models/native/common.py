@@ -11,15 +11,27 @@ from iwin.native import has
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 """How the kernels' names end, by precision."""
 
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
-def runs(source: Path, x: Tensor) -> bool:
-    """Whether the kernels of a file run on x, by its device and precision, on this machine."""
+
+def runs(source: Path, x: Tensor, kernel: str = "forward") -> bool:
+    """Whether a kernel of a file runs on x, by its device and precision, on this machine."""
     if needs_pytorch() or x.device.type != "cpu":
         return False
     dtype = compute_dtype(x)
-    return dtype in NAMES and _has(source, f"forward_{NAMES[dtype]}")
+    return dtype in NAMES and _has(source, f"{kernel}_{NAMES[dtype]}")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has(source: Path, name: str) -> bool:
     return has(source, name)
+
+
+def infers(x: Tensor) -> bool:
+    """Whether x goes through a layer on a CPU eagerly, without gradients, in a precision that oneDNN has there."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or not _HAS_ONEDNN:
+        return False
+    if torch.compiler.is_compiling() or needs_pytorch():
+        return False
+    dtype = compute_dtype(x)
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -4,14 +4,12 @@ PyTorch's own way copies the bias into the result before it multiplies, and in f
 on AMD's CPUs.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from iwin.models.surroundings import compute_dtype, needs_pytorch
-
-_AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+from iwin.models.native import tokens
+from iwin.models.native.common import infers
+from iwin.models.surroundings import compute_dtype
 
 
 class Linear(nn.Linear):
@@ -26,27 +24,19 @@ class Linear(nn.Linear):
         return torch.ops.mkldnn._linear_pointwise(x.to(dtype), self.weight.to(dtype), bias, "none", [], "")
 
 
-def by_slices(layers: Callable[[Tensor], Tensor], x: Tensor, *, whole: bool = False) -> Tensor:
-    """What `layers`, which map each token by itself, make of x (..., C); same shape out.
+def add_mlp(x: Tensor, plus: Tensor, norm: nn.LayerNorm, mlp: nn.Module) -> Tensor:
+    """The sum s = x + plus of maps (..., C), and on top of it what an MLP makes of its norm: s + mlp(norm(s)).
 
-    Where `infers` holds, `layers` get a slice of tokens (n, C) at a time: what it becomes on the way stays in the CPU's
-    caches, and that of all tokens is never there at once. `whole` has all of it done at once, for layers that look at
-    samples as stochastic depth does, and those that somebody looks at.
+    Needs `infers`, and that nobody looks at the layers' calls: they get a slice of tokens (n, C) at a time. What it
+    becomes on the way stays in the CPU's caches, and that of all tokens is never there at once.
     """
-    if whole or not infers(x):
-        return layers(x)
-    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    result = torch.empty(x.shape, dtype=torch.result_type(x, plus))
     count = 1024 * torch.get_num_threads()
-    for part, made in zip(x.flatten(0, -2).split(count), result.flatten(0, -2).split(count), strict=True):
-        made.copy_(layers(part))
+    slices = (map_.flatten(0, -2).split(count) for map_ in (x, plus, result))
+    for part, more, made in zip(*slices, strict=True):
+        if more.dtype == compute_dtype(part) and tokens.norms(part, norm):
+            tokens.add_(made, mlp(tokens.add_and_norm(part, more, norm, total=made)))
+        else:
+            torch.add(part, more, out=made)
+            made += mlp(norm(made))
     return result
-
-
-def infers(x: Tensor) -> bool:
-    """Whether x goes through a layer on a CPU eagerly, without gradients, in a precision that oneDNN has there."""
-    if x.device.type != "cpu" or torch.is_grad_enabled() or not _AVAILABLE:
-        return False
-    if torch.compiler.is_compiling() or needs_pytorch():
-        return False
-    dtype = compute_dtype(x)
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

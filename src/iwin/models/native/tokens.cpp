@@ -1,0 +1,229 @@
+// What is done to each token between the products of a block, for CPUs with AVX-512: LayerNorm, with the residual sum
+// before it, GELU, the gradients of both, and sums. Maps are contiguous, their channels divide by 32. All is computed in
+// fp32.
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+constexpr long LANES = 16;  // numbers of a register
+constexpr long GROUP = 2;   // registers that go together, so that one's additions need not wait for each other
+constexpr long STEP = GROUP * LANES;
+constexpr long PARTS = 64;  // of rows, whose sums are made apart, so that any number of threads gives the same
+
+#define INLINE inline __attribute__((always_inline))
+
+struct Fp32 {
+  using Number = float;
+  static constexpr bool EXACT = true;
+  static __m512 load(const float* numbers) { return _mm512_loadu_ps(numbers); }
+  static void store(float* numbers, __m512 values) { _mm512_storeu_ps(numbers, values); }
+};
+
+#ifdef __AVX512BF16__
+struct Bf16 {
+  using Number = uint16_t;
+  static constexpr bool EXACT = false;
+  static __m512 load(const uint16_t* numbers) {
+    const __m256i halves = _mm256_loadu_si256((const __m256i*)numbers);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+  static void store(uint16_t* numbers, __m512 values) {
+    _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
+  }
+};
+#endif
+
+// 2^x: within 3e-7 of its value, or else within 2e-4.
+template <bool EXACT>
+INLINE __m512 exp2(__m512 x) {
+  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 f = _mm512_sub_ps(x, whole);
+  __m512 p;
+  if constexpr (EXACT) {
+    p = _mm512_set1_ps(1.5403530e-4f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
+  } else {
+    p = _mm512_set1_ps(5.5876024e-2f);
+  }
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, whole);
+}
+
+// |x| up to where no number is left beyond it, so that neither its square nor a product with 0 overflows.
+INLINE __m512 size(__m512 x) { return _mm512_min_ps(_mm512_set1_ps(100.0f), _mm512_abs_ps(x)); }
+
+// The normal distribution beyond x >= 0, which is erfc(x / sqrt 2) / 2 (Abramowitz and Stegun, 7.1.26, to 1e-7), and
+// exp(-x^2 / 2), of which it is made.
+template <class T>
+INLINE __m512 tail(__m512 x, __m512& bell) {
+  const __m512 one = _mm512_set1_ps(1.0f);
+  const __m512 divisor = _mm512_fmadd_ps(x, _mm512_set1_ps(float(0.3275911 * M_SQRT1_2)), one);
+  const __m512 t = T::EXACT ? _mm512_div_ps(one, divisor) : _mm512_rcp14_ps(divisor);
+  __m512 series = _mm512_set1_ps(1.061405429f / 2);
+  series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(-1.453152027f / 2));
+  series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(1.421413741f / 2));
+  series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(-0.284496736f / 2));
+  series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(0.254829592f / 2));
+  bell = exp2<T::EXACT>(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(float(-0.5 * M_LOG2E))));
+  return _mm512_mul_ps(_mm512_mul_ps(series, t), bell);
+}
+
+template <class T>
+void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
+#pragma omp parallel for schedule(static)
+  for (long n = 0; n < numbers; n += STEP)
+#pragma GCC unroll 2
+    for (long g = n; g < n + STEP; g += LANES) {
+      __m512 bell;
+      const __m512 value = T::load(x + g), beyond = tail<T>(size(value), bell);
+      T::store(out + g, _mm512_fnmadd_ps(size(value), beyond, _mm512_max_ps(value, _mm512_setzero_ps())));
+    }
+}
+
+// out = grad * d gelu(x) / dx, which is the distribution up to x, plus x times its density
+template <class T>
+void gelu_backward(const typename T::Number* x, const typename T::Number* grad, typename T::Number* out, long numbers) {
+  const __m512 density = _mm512_set1_ps(float(M_2_SQRTPI * M_SQRT1_2 / 2));
+#pragma omp parallel for schedule(static)
+  for (long n = 0; n < numbers; n += STEP)
+#pragma GCC unroll 2
+    for (long g = n; g < n + STEP; g += LANES) {
+      __m512 bell;
+      const __m512 value = T::load(x + g), beyond = tail<T>(size(value), bell);
+      const __mmask16 positive = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ);
+      const __m512 up_to = _mm512_mask_sub_ps(beyond, positive, _mm512_set1_ps(1.0f), beyond);
+      const __m512 rise = _mm512_mul_ps(_mm512_mul_ps(size(value), density), bell);
+      const __m512 slope = _mm512_mask_sub_ps(_mm512_add_ps(up_to, rise), (__mmask16)~positive, up_to, rise);
+      T::store(out + g, _mm512_mul_ps(slope, T::load(grad + g)));
+    }
+}
+
+// out = the norm of map + plus; the sum goes to `sum`. Without `plus`, of the map alone. Each row's mean and scale go to
+// stats[rows][2], if that is asked for.
+template <class X, class Y>
+void norm(const typename X::Number* map, const typename Y::Number* plus, const float* weight, const float* bias,
+          float eps, typename X::Number* sum, typename Y::Number* out, float* stats, long rows, long channels) {
+#pragma omp parallel
+  {
+    std::vector<float> row(channels);
+#pragma omp for schedule(static)
+    for (long r = 0; r < rows; r++) {
+      const long start = r * channels;
+      __m512 total[GROUP] = {}, squares[GROUP] = {};
+      for (long c = 0; c < channels; c += STEP)
+#pragma GCC unroll 2
+        for (long g = 0; g < GROUP; g++) {
+          const long at = c + g * LANES;
+          __m512 value = X::load(map + start + at);
+          if (plus) {
+            X::store(sum + start + at, _mm512_add_ps(value, Y::load(plus + start + at)));
+            value = X::load(sum + start + at);  // as it was rounded
+          }
+          total[g] = _mm512_add_ps(total[g], value);
+          _mm512_storeu_ps(&row[at], value);
+        }
+      const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(total[0], total[1])) / channels);
+      for (long c = 0; c < channels; c += STEP)
+#pragma GCC unroll 2
+        for (long g = 0; g < GROUP; g++) {
+          const __m512 value = _mm512_sub_ps(_mm512_loadu_ps(&row[c + g * LANES]), mean);
+          squares[g] = _mm512_fmadd_ps(value, value, squares[g]);
+        }
+      const float variance = _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1])) / channels;
+      const __m512 scale = _mm512_set1_ps(1 / std::sqrt(variance + eps));
+      if (stats) {
+        stats[2 * r] = _mm512_cvtss_f32(mean);
+        stats[2 * r + 1] = _mm512_cvtss_f32(scale);
+      }
+      for (long c = 0; c < channels; c += LANES) {
+        const __m512 value = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(&row[c]), mean), scale);
+        Y::store(out + start + c, _mm512_fmadd_ps(value, _mm512_loadu_ps(weight + c), _mm512_loadu_ps(bias + c)));
+      }
+    }
+  }
+}
+
+// of_map = the gradient of a map from that of its norm, of_weights[2][channels] = those of weight and bias.
+template <class X, class Y>
+void norm_backward(const typename X::Number* map, const float* stats, const float* weight,
+                   const typename Y::Number* grad, typename X::Number* of_map, float* of_weights, long rows,
+                   long channels) {
+  std::vector<float> sums(PARTS * 2 * channels);
+#pragma omp parallel for schedule(dynamic)
+  for (long part = 0; part < PARTS; part++) {
+    float* of_weight = &sums[part * 2 * channels];
+    float* of_bias = of_weight + channels;
+    for (long r = rows * part / PARTS; r < rows * (part + 1) / PARTS; r++) {
+      const long start = r * channels;
+      const __m512 mean = _mm512_set1_ps(stats[2 * r]), scale = _mm512_set1_ps(stats[2 * r + 1]);
+      __m512 total[GROUP] = {}, along[GROUP] = {};
+      for (long c = 0; c < channels; c += STEP)
+#pragma GCC unroll 2
+        for (long g = 0; g < GROUP; g++) {
+          const long at = c + g * LANES;
+          const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + at), mean), scale);
+          const __m512 slope = Y::load(grad + start + at), weighted = _mm512_mul_ps(slope, _mm512_loadu_ps(weight + at));
+          total[g] = _mm512_add_ps(total[g], weighted);
+          along[g] = _mm512_fmadd_ps(weighted, value, along[g]);
+          _mm512_storeu_ps(of_weight + at, _mm512_fmadd_ps(slope, value, _mm512_loadu_ps(of_weight + at)));
+          _mm512_storeu_ps(of_bias + at, _mm512_add_ps(slope, _mm512_loadu_ps(of_bias + at)));
+        }
+      const __m512 level = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(total[0], total[1])) / channels);
+      const __m512 tilt = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(along[0], along[1])) / channels);
+      for (long c = 0; c < channels; c += LANES) {
+        const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + c), mean), scale);
+        const __m512 weighted = _mm512_mul_ps(Y::load(grad + start + c), _mm512_loadu_ps(weight + c));
+        X::store(of_map + start + c,
+                 _mm512_mul_ps(_mm512_fnmadd_ps(tilt, value, _mm512_sub_ps(weighted, level)), scale));
+      }
+    }
+  }
+  std::fill_n(of_weights, 2 * channels, 0.0f);
+  for (long part = 0; part < PARTS; part++)
+    for (long n = 0; n < 2 * channels; n++) of_weights[n] += sums[part * 2 * channels + n];
+}
+
+template <class X, class Y>
+void add(typename X::Number* map, const typename Y::Number* plus, long numbers) {
+#pragma omp parallel for schedule(static)
+  for (long n = 0; n < numbers; n += LANES) X::store(map + n, _mm512_add_ps(X::load(map + n), Y::load(plus + n)));
+}
+
+}  // namespace
+
+#define EXPORT(T, NAME)                                                                                                \
+  extern "C" void gelu_##NAME(const T::Number* x, T::Number* out, long numbers) { gelu<T>(x, out, numbers); }          \
+  extern "C" void gelu_backward_##NAME(const T::Number* x, const T::Number* grad, T::Number* out, long numbers) {      \
+    gelu_backward<T>(x, grad, out, numbers);                                                                           \
+  }
+
+// Of a map in one precision and what is added to it, or made of it, in another.
+#define EXPORT_TWO(X, Y, NAME)                                                                                         \
+  extern "C" void norm_##NAME(const X::Number* map, const Y::Number* plus, const float* weight, const float* bias,     \
+                              float eps, X::Number* sum, Y::Number* out, float* stats, long rows, long channels) {     \
+    norm<X, Y>(map, plus, weight, bias, eps, sum, out, stats, rows, channels);                                         \
+  }                                                                                                                    \
+  extern "C" void norm_backward_##NAME(const X::Number* map, const float* stats, const float* weight,                  \
+                                       const Y::Number* grad, X::Number* of_map, float* of_weights, long rows,         \
+                                       long channels) {                                                                \
+    norm_backward<X, Y>(map, stats, weight, grad, of_map, of_weights, rows, channels);                                 \
+  }                                                                                                                    \
+  extern "C" void add_##NAME(X::Number* map, const Y::Number* plus, long numbers) { add<X, Y>(map, plus, numbers); }
+
+EXPORT(Fp32, fp32)
+EXPORT_TWO(Fp32, Fp32, fp32_fp32)
+#ifdef __AVX512BF16__
+EXPORT(Bf16, bf16)
+EXPORT_TWO(Fp32, Bf16, fp32_bf16)
+EXPORT_TWO(Bf16, Bf16, bf16_bf16)
+#endif

@@ -1,0 +1,162 @@
+"""The compiled LayerNorm, GELU and sums, for which PyTorch takes more passes and slower formulas.
+
+They are for eager execution: `torch.compile` joins such layers with what stands around them, and does it better.
+"""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from iwin.models.native.common import NAMES, runs
+from iwin.models.surroundings import compute_dtype
+from iwin.native import library
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+
+_GROUP = 32
+"""Channels that the kernels work on at once."""
+
+# ---------------------------------------------------------------------------------------- LayerNorm and sums
+
+_PAIRS = {"fp32_fp32", "fp32_bf16", "bf16_bf16"}
+"""Precisions of maps, and of the products that read what is made of them."""
+
+
+def norms(x: Tensor, norm: nn.LayerNorm) -> bool:
+    """Whether `layer_norm` can do what a layer does to x (..., C)."""
+    if not _is_for(x) or _pair(x) not in _PAIRS or norm.normalized_shape != x.shape[-1:]:
+        return False
+    affine: tuple[Tensor | None, ...] = (norm.weight, norm.bias)
+    return all(values is not None for values in affine)
+
+
+def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """What a layer makes of x (..., C), which `norms` accepts, in the precision of the products that read it."""
+    if torch.is_grad_enabled():
+        made: Tensor = _LayerNorm.apply(x, norm.weight, norm.bias, norm.eps)
+        return made
+    return _norm(x.contiguous(), norm.weight, norm.bias, norm.eps)
+
+
+def add_and_norm(x: Tensor, plus: Tensor, norm: nn.LayerNorm, *, total: Tensor) -> Tensor:
+    """Write x + plus to `total`, and give its norm, without gradients.
+
+    Args:
+        x: (..., C), contiguous; `norms` accepts it.
+        plus: like x, but in the precision that products have, as is the result.
+        norm: the layer.
+        total: like x.
+    """
+    return _norm(x, norm.weight, norm.bias, norm.eps, plus=plus, total=total)
+
+
+def add_(x: Tensor, plus: Tensor) -> None:
+    """Add to x (..., C), which `norms` accepts, what products gave: both are contiguous, without gradients."""
+    _call(f"add_{_pair(x)}", x, plus, x.numel())
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        x = x.contiguous()
+        stats = torch.empty(x.numel() // x.shape[-1], 2)
+        ctx.save_for_backward(x, weight, stats)
+        ctx.pair, ctx.bias_dtype = _pair(x), bias.dtype
+        return _norm(x, weight, bias, eps, stats=stats)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, stats = ctx.saved_tensors
+        of_x, of_weights = torch.empty_like(x), torch.empty(2, x.shape[-1])
+        given = (x, stats, _numbers(weight), grad.contiguous())
+        _call(f"norm_backward_{ctx.pair}", *given, of_x, of_weights, len(stats), x.shape[-1])
+        return of_x, of_weights[0].to(weight.dtype), of_weights[1].to(ctx.bias_dtype), None
+
+
+def _norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    plus: Tensor | None = None,
+    total: Tensor | None = None,
+    stats: Tensor | None = None,
+) -> Tensor:
+    out = torch.empty(x.shape, dtype=compute_dtype(x))
+    given = (x, plus, _numbers(weight), _numbers(bias), eps)
+    _call(f"norm_{_pair(x)}", *given, total, out, stats, x.numel() // x.shape[-1], x.shape[-1])
+    return out
+
+
+# ---------------------------------------------------------------------------------------- GELU
+
+
+def activates(x: Tensor) -> bool:
+    """Whether `gelu` is for x (..., C)."""
+    return _is_for(x) and x.dtype == compute_dtype(x)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU (erf form) of x (..., C), which `activates` accepts: within 3e-7 |x| in fp32, as PyTorch's.
+
+    Without gradients x is overwritten.
+    """
+    if torch.is_grad_enabled() or not x.is_contiguous():
+        made: Tensor = _Gelu.apply(x)
+        return made
+    _call(f"gelu_{NAMES[x.dtype]}", x, x, x.numel())
+    return x
+
+
+class _Gelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        out = torch.empty_like(x)
+        _call(f"gelu_{NAMES[x.dtype]}", x, out, x.numel())
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        out = torch.empty_like(x)
+        _call(f"gelu_backward_{NAMES[x.dtype]}", x, grad.contiguous(), out, x.numel())
+        return out
+
+
+# ---------------------------------------------------------------------------------------- shared
+
+
+def _is_for(x: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and x.shape[-1] % _GROUP == 0 and runs(SOURCE, x, "gelu")
+
+
+def _pair(x: Tensor) -> str:
+    """How the kernels' names end that read x and write in the precision of products, or the other way round."""
+    return f"{NAMES.get(x.dtype)}_{NAMES.get(compute_dtype(x))}"
+
+
+def _numbers(weights: Tensor) -> Tensor:
+    return weights.float().contiguous()
+
+
+def _call(name: str, *arguments: Tensor | float | None) -> None:
+    """Run a kernel on pointers to contiguous tensors, or to none, and on numbers."""
+    kernel = getattr(library(SOURCE), name)
+    kernel(*(_as_c(argument) for argument in arguments))
+
+
+def _as_c(argument: Tensor | float | None) -> Any:
+    if isinstance(argument, float):
+        return ctypes.c_float(argument)
+    if isinstance(argument, int):
+        return ctypes.c_long(argument)
+    return ctypes.c_void_p(None if argument is None else argument.data_ptr())

@@ -1,0 +1,209 @@
+"""LayerNorm, GELU and sums in C++ against PyTorch's in float64."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iwin.models.iwin import IwinBlock, Mlp
+from iwin.models.kernels.layers import LayerNorm
+from iwin.models.native import tokens
+from iwin.native import has, library
+
+pytestmark = pytest.mark.skipif(library(tokens.SOURCE) is None, reason="the kernels cannot be compiled here")
+needs_bf16 = pytest.mark.skipif(not has(tokens.SOURCE, "gelu_bf16"), reason="there is no bf16 kernel here")
+PRECISIONS = [
+    pytest.param(torch.float32, id="fp32"),
+    pytest.param(torch.bfloat16, id="bf16", marks=needs_bf16),
+]
+ROUNDING = 2**-8
+"""Largest relative error of what is rounded to bf16."""
+
+
+@pytest.fixture
+def any_threads() -> Iterator[Callable[[Callable[[], list[Tensor]]], None]]:
+    """Assert that a result does not depend on the number of threads."""
+    before = torch.get_num_threads()
+
+    def check(results: Callable[[], list[Tensor]]) -> None:
+        torch.set_num_threads(1)
+        alone = results()
+        torch.set_num_threads(3)
+        assert all(torch.equal(a, b) for a, b in zip(alone, results(), strict=True))
+
+    yield check
+    torch.set_num_threads(before)
+
+
+def exact_gelu(x: Tensor) -> Tensor:
+    """By erfc, since 1 + erf has no digits left far below 0."""
+    return x * torch.special.erfc(-x / math.sqrt(2)) / 2
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    return float((found.detach().double() - exact.detach()).norm() / exact.detach().norm())
+
+
+# ------------------------------------------------------------------------------------------- GELU
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("grad", [False, True])
+def test_gelu_is_close_at_every_size(dtype: torch.dtype, grad: bool) -> None:
+    x = torch.linspace(-12, 12, 32 * 4000).view(-1, 32).to(dtype)
+    exact = exact_gelu(x.double())
+    with torch.set_grad_enabled(grad):
+        assert tokens.activates(x)
+        made = tokens.gelu(x.clone())
+    assert made.dtype == dtype
+    allowed = 3e-7 * x.double().abs() if dtype == torch.float32 else 2 * ROUNDING * exact.abs() + 1e-12
+    assert ((made.double() - exact).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_gelus_gradient_is_close_at_every_size(dtype: torch.dtype) -> None:
+    x = torch.linspace(-12, 12, 32 * 4000).view(-1, 32).to(dtype)
+    grad = torch.randn_like(x)
+    exact_input, input_ = x.double().requires_grad_(), x.clone().requires_grad_()
+    (exact,) = torch.autograd.grad(exact_gelu(exact_input), exact_input, grad.double())
+    (found,) = torch.autograd.grad(tokens.gelu(input_), input_, grad)
+    allowed = 4e-7 * grad.double().abs()
+    if dtype == torch.bfloat16:
+        allowed = 3e-4 * grad.double().abs() + ROUNDING * exact.abs()
+    assert ((found.double() - exact).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_gelu_of_numbers_at_the_end_and_of_none(dtype: torch.dtype) -> None:
+    x = torch.zeros(32, dtype=dtype)
+    x[:6] = torch.tensor([0.0, 1e20, -1e20, math.inf, 1e38, -1e38])
+    x[6] = math.nan
+    with torch.no_grad():
+        assert tokens.gelu(x.clone()[None])[0, :6].tolist() == [*x[:2].tolist(), 0.0, math.inf, x[4].item(), 0.0]
+        assert tokens.gelu(x.clone()[None])[0, 6].isnan()
+    x.requires_grad_()
+    (slopes,) = torch.autograd.grad(tokens.gelu(x[None]).sum(), x)
+    assert slopes[:6].tolist() == [0.5, 1.0, 0.0, 1.0, 1.0, 0.0]
+    assert slopes[6].isnan()
+
+
+def test_gelu_with_gradients_leaves_its_input_alone() -> None:
+    x = torch.randn(4, 32)
+    given = x.clone()
+    tokens.gelu(x)
+    assert torch.equal(x, given)
+
+
+def test_a_mlp_gives_what_its_layers_would(any_threads: Callable[[Callable[[], list[Tensor]]], None]) -> None:
+    torch.manual_seed(0)
+    mlp, x = Mlp(32, 128), torch.randn(2, 3, 5, 32, requires_grad=True)
+
+    def results() -> list[Tensor]:
+        made = mlp(x)
+        return [made, *torch.autograd.grad(made.square().sum(), [x, *mlp.parameters()])]
+
+    fast = results()
+    any_threads(results)
+    mlp.act.register_forward_hook(lambda *_: None)  # then it is called
+    for found, plain in zip(fast, results(), strict=True):
+        assert error(found, plain.double()) < 2e-6
+
+
+# ------------------------------------------------------------------------------------------- LayerNorm and sums
+
+
+@pytest.mark.parametrize("channels", [32, 96, 1536])
+@pytest.mark.parametrize(
+    ("dtype", "mixed"),
+    [
+        pytest.param(torch.float32, False, id="fp32"),
+        pytest.param(torch.float32, True, id="autocast", marks=needs_bf16),
+        pytest.param(torch.bfloat16, False, id="bf16", marks=needs_bf16),
+    ],
+)
+def test_layer_norm_equals_its_definition_forward_and_backward(
+    dtype: torch.dtype, mixed: bool, channels: int, any_threads: Callable[[Callable[[], list[Tensor]]], None]
+) -> None:
+    torch.manual_seed(0)
+    norm = LayerNorm(channels)
+    nn.init.normal_(norm.weight, 1, 0.3)
+    nn.init.normal_(norm.bias)
+    norm.to(dtype)
+    x = (torch.randn(2, 7, 11, channels) * 3 + 5).to(dtype).requires_grad_()
+    made_in = torch.bfloat16 if mixed else dtype
+    grad = torch.randn(x.shape).to(made_in)
+
+    def results() -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            assert tokens.norms(x, norm)
+            made = norm(x)
+        return [made, *torch.autograd.grad(made, [x, norm.weight, norm.bias], grad)]
+
+    found = results()
+    any_threads(results)
+    exact_input = x.detach().double().requires_grad_()
+    weights = [weight.detach().double().requires_grad_() for weight in (norm.weight, norm.bias)]
+    made = F.layer_norm(exact_input, (channels,), weights[0], weights[1], norm.eps)
+    exact = [made, *torch.autograd.grad(made, [exact_input, *weights], grad.double())]
+    for value, right, kind in zip(found, exact, [made_in, dtype, dtype, dtype], strict=True):
+        assert value.dtype == kind
+        assert error(value, right) < (2e-6 if kind == torch.float32 else 3e-3)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        assert torch.equal(norm(x), found[0])
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("made_in", PRECISIONS)
+def test_a_sum_and_its_norm(dtype: torch.dtype, made_in: torch.dtype) -> None:
+    if (dtype, made_in) == (torch.bfloat16, torch.float32):
+        return  # no products give that
+    torch.manual_seed(0)
+    norm = LayerNorm(64)
+    x, plus = torch.randn(3, 5, 64).to(dtype), torch.randn(3, 5, 64).to(made_in)
+    total = torch.empty_like(x)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=made_in == torch.bfloat16):
+        made = tokens.add_and_norm(x, plus, norm, total=total)
+        assert torch.equal(total, x + plus)
+        assert torch.equal(made, norm(total))
+        tokens.add_(total, plus)
+        assert torch.equal(total, (x + plus) + plus)
+
+
+def test_rows_of_any_strides_and_none_are_taken() -> None:
+    norm, x = LayerNorm(32), torch.randn(2, 32, 5, requires_grad=True).transpose(1, 2)
+    assert not x.is_contiguous()
+    assert torch.equal(norm(x), norm(x.contiguous()))
+    (grad,) = torch.autograd.grad(norm(x).square().sum(), x)
+    (plain,) = torch.autograd.grad(F.layer_norm(x, (32,), norm.weight, norm.bias).square().sum(), x)
+    torch.testing.assert_close(grad, plain, rtol=1e-4, atol=1e-5)
+    assert norm(x[:0]).shape == (0, 5, 32)
+
+
+def test_what_the_kernels_do_not_do_is_left_to_pytorch() -> None:
+    x = torch.zeros(2, 32)
+    assert tokens.norms(x, LayerNorm(32))
+    assert not tokens.norms(x, LayerNorm(32, bias=False))
+    assert not tokens.norms(x, LayerNorm(32, elementwise_affine=False))
+    assert not tokens.norms(x, LayerNorm((2, 32)))
+    assert not tokens.norms(torch.zeros(2, 24), LayerNorm(24))
+    for other in (x.double(), x.half(), x.to("meta")):
+        assert not tokens.norms(other, LayerNorm(32))
+        assert not tokens.activates(other)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not tokens.activates(x), "products give bf16 there"
+
+
+def test_a_block_without_gradients_gives_what_its_layers_would() -> None:
+    torch.manual_seed(0)
+    block, x = IwinBlock(64, num_heads=2).eval(), torch.randn(1, 2, 9, 14, 64)
+    for mixed in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            fast = block(x)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(tokens, "runs", lambda *_: False)
+                plain = block(x)
+        assert fast.dtype == plain.dtype == torch.float32
+        assert error(fast, plain.double()) < (5e-3 if mixed else 1e-6)
