@@ -43,7 +43,9 @@ RECORD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("growth", "kinds"), [(True, ["speed", "memory", "growth"]), (False, ["speed", "memory"])])
+@pytest.mark.parametrize(
+    ("growth", "kinds"), [(True, ["speed", "memory", "rate", "growth"]), (False, ["speed", "memory", "rate"])]
+)
 def test_charts_are_written(growth: bool, kinds: list[str], tmp_path: Path) -> None:
     paths = draw_charts(RECORD if growth else {**RECORD, "growth": {}}, tmp_path, "name")
     assert [path.name for path in paths] == [f"name_{kind}.png" for kind in kinds]
@@ -69,10 +71,41 @@ def words(figure: Any) -> list[str]:
 
 
 def test_a_chart_says_what_was_measured_where_and_when() -> None:
-    for draw in (charts.speed, charts.memory):
+    for draw in (charts.speed, charts.memory, charts.rate):
         title = draw(RECORD).get_suptitle()
         assert title == "iwin_tiny, inference, 2 clips of 32 x 224 x 224 at once\na CPU, 2 threads, 2026-11-26"
     assert "growth around 2 clips of 32 x 224 x 224 at once" in charts.growth(RECORD).get_suptitle()
+
+
+def test_a_title_names_the_variables_that_matter() -> None:
+    kept = {"MALLOC_MMAP_MAX_": "0", "OMP_WAIT_POLICY": "PASSIVE", "IWIN_NATIVE": "0"}
+    title = charts.speed(RECORD | {"environment": kept}).get_suptitle()
+    assert title.splitlines()[1] == "a CPU, 2 threads, 2026-11-26, with MALLOC_MMAP_MAX_, IWIN_NATIVE"
+    usual = {"OMP_WAIT_POLICY": "PASSIVE"}  # the command itself sets it
+    assert charts.speed(RECORD | {"environment": usual}).get_suptitle() == charts.speed(RECORD).get_suptitle()
+
+
+def test_a_chart_of_rates_tells_shares_of_the_matrix_product() -> None:
+    panel = charts.rate(RECORD).axes[0]
+    texts = [text.get_text() for text in panel.texts]
+    assert [bar.get_extents().x1 > bar.get_extents().x0 for bar in panel.patches] == [True, True, True, False]
+    assert texts == ["50 %", "50 %", "50 %", "not measured"]
+    alone = {name: told | {"share_of_matmul": None} for name, told in RECORD["variants"].items()}
+    assert not any("%" in text for text in words(charts.rate(RECORD | {"variants": alone})))
+
+
+def test_records_without_rates_have_no_chart_of_them(tmp_path: Path) -> None:
+    variants = {
+        name: {key: value for key, value in told.items() if key != "gmacs_per_second"}
+        for name, told in RECORD["variants"].items()
+    }
+    paths = draw_charts(RECORD | {"variants": variants, "growth": {}}, tmp_path, "name")
+    assert [path.name for path in paths] == ["name_speed.png", "name_memory.png"]
+
+
+def test_large_numbers_have_separators() -> None:
+    large = {name: told | {"peak_bytes": 70_000 * 2**20} for name, told in RECORD["variants"].items()}
+    assert "70,000" in words(charts.memory(RECORD | {"variants": large}))
 
 
 def test_a_chart_has_a_legend_and_marks_clips_of_another_size() -> None:
@@ -98,6 +131,21 @@ def test_no_two_lines_of_growth_look_the_same_and_bars_have_their_colours() -> N
     bar = charts.speed(RECORD).axes[0].patches[0].get_facecolor()
     line = charts.growth(RECORD).axes[0].lines[0]
     assert bar == line.get_color() == charts.colour(find_variant("reference-fp32"))
+
+
+def test_growth_shows_the_rounds_where_they_are_told_and_cuts_no_marker() -> None:
+    assert not charts.growth(RECORD).axes[0].collections
+    points = [
+        point | {"seconds_min": 0.9 * point["seconds"], "seconds_max": 3 * point["seconds"]}
+        for point in RECORD["growth"]["frames"]
+    ]
+    figure = charts.growth(RECORD | {"growth": {"frames": points}})
+    assert len(figure.axes[0].collections) == 3
+    assert "seconds a clip\nshaded: all rounds" in words(figure)
+    for panel, values in zip(figure.axes, ([0.36, 2.4], [2.0, 8.0]), strict=True):  # seconds; MiB, on round numbers
+        least, most = panel.get_ylim()
+        assert least < min(values)
+        assert most > max(values)
 
 
 @pytest.mark.parametrize(("least", "most"), [(0.09, 0.35), (0.3, 0.3), (1, 1000), (22, 1040), (200, 300)])

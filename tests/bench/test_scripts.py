@@ -32,9 +32,7 @@ def test_numbers_of_options() -> None:
         width_height("160x")
 
 
-@pytest.mark.parametrize(
-    ("name", "options"), [("multi_view_test.py", []), ("use_checkpoint.py", []), ("decode_memory.py", ["--data", "x"])]
-)
+@pytest.mark.parametrize(("name", "options"), [("multi_view_test.py", []), ("decode_memory.py", ["--data", "x"])])
 def test_a_record_that_cannot_be_written_is_told_before_the_work(
     name: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,8 @@ from iwin.bench.growth import measure_growth, steps
 from iwin.bench.machine import commit
 from iwin.bench.report import cells, growth_table
 from iwin.bench.session import TOLERANCES, Entry, Worker, check, complaint, describe, ending, measure, record
-from iwin.bench.subjects import Job
+from iwin.bench.subjects import Job, Subject
+from iwin.bench.worker import settle
 
 SMALL = Job(variant="fp32", model="iwin_nano", frames=4, height=32, width=32)
 
@@ -130,7 +131,8 @@ def test_variants_are_measured_in_processes_of_their_own(train: bool) -> None:
     assert [len(entry.rounds) for entry in entries] == [2, 2, 2]
     assert all(second > 0 for entry in entries for seconds in entry.rounds for second in seconds)
     assert all(entry.difference is not None and entry.difference < 1e-4 for entry in entries[:2])
-    assert said[-1] == "round 2 of 2"
+    assert said[-3:] == ["waiting until all are steady", "round 1 of 2", "round 2 of 2"]
+    assert all(len(entry.settling) >= 3 for entry in entries)
 
 
 def test_growth_is_around_the_size_that_was_asked_for() -> None:
@@ -174,6 +176,36 @@ def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
     failed = Entry(SMALL, error=found["error"], log=found["log"])
     assert complaint(failed).splitlines()[1:] == ["    one", "    two"]
     assert describe(failed, [failed])["log"] == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    ("times", "passes"), [([4, 3, 2, 2, 2, 1], 5), ([1, 1, 1, 1], 3), ([50, 40, 30], 2), ([2, 2.5, 1, 1.5, 1.2, 1], 5)]
+)
+def test_passes_are_repeated_until_they_get_no_faster(
+    times: list[float], passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(times)
+    monkeypatch.setattr("iwin.bench.worker.time_round", lambda _job, _subject: [next(left)])
+    assert settle(SMALL, Subject(torch.Tensor, torch.Tensor, 1, 1)) == times[:passes]
+
+
+def test_variables_that_change_what_is_measured_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
+    monkeypatch.setenv("A_SECRET", "word")
+    found = record(["iwin"], [entry("fp32", [[1.0]])], {})["environment"]
+    assert found["MALLOC_MMAP_MAX_"] == "0"
+    assert "A_SECRET" not in found
+
+
+@pytest.mark.slow
+def test_what_differs_from_the_reference_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOLERANCES, "bf16", 1e-9)
+    said: list[str] = []
+    entries = measure([replace(SMALL, variant=name) for name in ("fp32", "bf16")], rounds=1, say=said.append)
+    assert len(entries[0].rounds) == 1
+    assert not entries[1].rounds
+    assert not entries[1].settling
+    assert "differs from the reference" in entries[1].error
 
 
 @pytest.mark.slow

@@ -98,7 +98,8 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(
 def test_command_writes_record_and_charts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--frames", "4", "--size", "32", "--device", "cpu", "--rounds", "2", "--out", str(tmp_path)]
     assert main(["bench", "model", "iwin_nano", *options, "--variants", "fp32", "bf16-cast", "--name", "small"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.json", "small_memory.png", "small_speed.png"]
+    files = ["small.json", "small_memory.png", "small_rate.png", "small_speed.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
     found = json.loads((tmp_path / "small.json").read_text())
     assert set(found["variants"]) == {"fp32", "bf16-cast", "matmul-fp32", "matmul-bf16"}
     assert found["machine"]["cpu"]

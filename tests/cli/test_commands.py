@@ -68,6 +68,22 @@ def test_testing_prints_figures_and_writes_a_report(trained: Path, tmp_path: Pat
     assert float(figures["top1_acc_listed"]) == pytest.approx(sum(hits) / 7, abs=1e-4)
 
 
+@pytest.mark.slow
+def test_a_compiled_model_trains_and_gives_the_same_scores(trained: Path, tmp_path: Path) -> None:
+    scores = []
+    for option in ([], ["--compile"]):
+        options = ["--data", "clips/val", "--out", tmp_path / "scores.pkl", *option, "--cfg-options", *SMALL]
+        result = iwin("test", "iwin_nano_demo", "run/best.safetensors", *options, cwd=trained)
+        assert result.status == 0, result.err
+        scores.append(read_scores(tmp_path / "scores.pkl"))
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-4, atol=1e-5)
+    options = ["--data", "clips", "--work-dir", tmp_path / "run", "--compile", "--cfg-options", *SMALL]
+    result = iwin("train", "iwin_nano_demo", *options, "total_epochs=1", cwd=trained)
+    assert result.status == 0, result.err
+    plain, compiled = (load_trained(run / "run" / "last.safetensors").model for run in (trained, tmp_path))
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+
+
 def test_testing_names_bad_videos_in_a_file_also_when_it_stops(trained: Path, tmp_path: Path) -> None:
     weights, good = trained / "run" / "best.safetensors", trained / "clips" / "val" / "class 0" / "0.mp4"
     lines = [f"{number}.mp4 0\n" for number in range(14)]

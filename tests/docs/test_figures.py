@@ -38,6 +38,18 @@ def test_the_sizes_are_those_of_the_models() -> None:
         assert figures == [f"{value:.1f} {unit}" for value, unit in zip(values, "MGG", strict=True)]
 
 
+def test_the_parts_of_the_cost_of_a_pass() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    stages = zip(
+        (56, 28, 14, 7), (96, 192, 384, 768), (2, 2, 6, 2), strict=True
+    )  # sides, channels and depths of Iwin-T
+    attention = sum(2 * depth * (side // 7) ** 2 * (16 * 7 * 7) ** 2 * channels for side, channels, depth in stages)
+    macs = cost("iwin_tiny").macs
+    ((_, first, share), (_, rest, rest_share)) = (*rows(text, "attention products"), *rows(text, "everything else"))
+    assert (first, share) == (f"{attention / 1e9:.1f} G", f"{100 * attention / macs:.0f} %")
+    assert (rest, rest_share) == (f"{(macs - attention) / 1e9:.1f} G", f"{100 * (macs - attention) / macs:.0f} %")
+
+
 def test_the_costs_by_clip_length() -> None:
     found = rows(ZOO, r"\d+ \|")
     assert [int(row[0]) for row in found] == [8, 16, 32, 64]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from math import floor, log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iwin.bench.report import AROUND, AXES, label, step, title
 from iwin.bench.variants import Variant, find_variant
@@ -37,9 +37,15 @@ MARKERS = {
 }
 """Lines of one colour differ by how the model is run."""
 
+TICK = "{x:,.10g}"
+"""A number at an axis: 70,000 and 0.5."""
+
 
 def draw_charts(record: Mapping[str, Any], folder: Path, name: str) -> list[Path]:
-    """Write `NAME_speed.png`, `NAME_memory.png` and, if it was measured, `NAME_growth.png`; returns their paths.
+    """Write `NAME_speed.png`, `NAME_memory.png` and, of what was measured, `NAME_rate.png` and `NAME_growth.png`.
+
+    Returns:
+        Their paths.
 
     Raises:
         IwinError: if matplotlib is not installed, or a file cannot be written.
@@ -47,6 +53,8 @@ def draw_charts(record: Mapping[str, Any], folder: Path, name: str) -> list[Path
     pictures: dict[str, Callable[[Mapping[str, Any]], Figure]] = {}
     if models(record):
         pictures |= {"speed": speed, "memory": memory}
+    if any("gmacs_per_second" in told for told in models(record).values()):
+        pictures["rate"] = rate
     if any(record["growth"].values()):
         pictures["growth"] = growth
     paths = []
@@ -91,16 +99,49 @@ def memory(record: Mapping[str, Any]) -> "Figure":
     return bars(record, values, "peak memory above model and clips, MiB")
 
 
+def rate(record: Mapping[str, Any]) -> "Figure":
+    """Multiply-adds a second, by which models compare at inputs of their own, with shares of a matrix product's."""
+    values: dict[str, dict[str, float] | str] = {}
+    shares: dict[str, str] = {}
+    for name, told in models(record).items():
+        if "gmacs_per_second" not in told:
+            values[name] = "not measured"
+            continue
+        clips, gmacs = told["clips_per_second"], told["gmacs_per_second"]
+        values[name] = {key: gmacs * clips[key] / clips["median"] for key in ("median", "min", "max")}
+        if told["share_of_matmul"] is not None:
+            shares[name] = f"{100 * told['share_of_matmul']:.0f} %"
+    unit = "billions of multiply-adds a second: median, slowest and fastest round"
+    if shares:
+        unit += "\nin %: of those of a large matrix product in the same run and precision"
+    return bars(record, values, unit, ends=shares)
+
+
 def models(record: Mapping[str, Any]) -> dict[str, Any]:
     """What is told of all variants but bare matrix products."""
     return {name: told for name, told in record["variants"].items() if find_variant(name).family != "matmul"}
 
 
-def bars(record: Mapping[str, Any], values: Mapping[str, Mapping[str, float] | str], unit: str) -> "Figure":
-    """A bar a variant, or why there is none; bars of clips of another size than the title's are hatched."""
+def bars(
+    record: Mapping[str, Any],
+    values: Mapping[str, Mapping[str, float] | str],
+    unit: str,
+    *,
+    ends: Mapping[str, str] | None = None,
+) -> "Figure":
+    """A bar a variant, or why there is none; bars of clips of another size than the title's are hatched.
+
+    Args:
+        record: the record.
+        values: median, minimum and maximum by variant, or why there are none.
+        unit: what the values are.
+        ends: what is written at a bar's end, by variant.
+    """
     from matplotlib.patches import Patch
 
-    figure, axes = new_figure(8, 1.7 + 0.32 * len(values))
+    ends = ends or {}
+    heading = title(record)
+    figure, axes = new_figure(8, 1.3 + 0.2 * (heading + unit).count("\n") + 0.32 * len(values))
     axis: Axes = axes[0, 0]
     legend: dict[str, Patch] = {}
     hatched: Patch | None = None
@@ -110,11 +151,12 @@ def bars(record: Mapping[str, Any], values: Mapping[str, Mapping[str, float] | s
         hatch = "//" if row != name else None
         if isinstance(value, str):
             axis.barh(row, 0)
-            axis.annotate(value, (0, row), (4, 0), textcoords="offset points", va="center", fontsize=8, style="italic")
+            write_beside(axis, value, 0, row, style="italic")
             continue
         middle = value["median"]
         whisker = [[middle - value["min"]], [value["max"] - middle]] if value["max"] > value["min"] else None
         axis.barh(row, middle, xerr=whisker, color=colour(variant), hatch=hatch, edgecolor="white", capsize=3)
+        write_beside(axis, ends.get(name, ""), value["max"], row)
         key = f"{FAMILIES[variant.family][0]}, {variant.precision}"
         legend.setdefault(key, Patch(color=colour(variant), label=key))
         if hatch:
@@ -122,14 +164,22 @@ def bars(record: Mapping[str, Any], values: Mapping[str, Mapping[str, float] | s
     if hatched:
         legend["hatched"] = hatched
     axis.invert_yaxis()
-    axis.set_xlim(left=0)
+    axis.set_xlim(0, axis.get_xlim()[1] * (1.06 if ends else 1))
     axis.set_xlabel(unit)
+    axis.xaxis.set_major_formatter(TICK)
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
-    figure.suptitle(title(record), fontsize=10)
+    figure.suptitle(heading, fontsize=10)
     if legend:
         figure.legend(handles=list(legend.values()), loc="outside lower center", ncols=3, fontsize=8)
     return figure
+
+
+def write_beside(
+    axis: "Axes", text: str, place: float, row: str, *, style: Literal["normal", "italic"] = "normal"
+) -> None:
+    """Write a little to the right of a place in a row."""
+    axis.annotate(text, (place, row), (4, 0), textcoords="offset points", va="center", fontsize=8, style=style)
 
 
 def colour(variant: Variant) -> tuple[float, float, float, float]:
@@ -141,8 +191,11 @@ def colour(variant: Variant) -> tuple[float, float, float, float]:
 
 
 def growth(record: Mapping[str, Any]) -> "Figure":
-    """Seconds of a clip and memory over frames, pixels and batch: a column an axis, a line a variant."""
-    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+    """Seconds of a clip and memory over frames, pixels and batch: a column an axis, a line a variant.
+
+    Around the seconds a band from the fastest to the slowest round, which the first records do not tell.
+    """
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     found = {axis: points for axis, points in record["growth"].items() if points}
     figure, axes = new_figure(4 * len(found), 6.6, len(found), 2)
@@ -161,6 +214,10 @@ def growth(record: Mapping[str, Any]) -> "Figure":
                 heights += values
                 places = [point[axis] for point in line]
                 (lines[name],) = panel.plot(places, values, marker=marker, color=colour(variant), label=name)
+                if all(f"{key}_min" in point for point in line):
+                    least, most = ([point[f"{key}_{end}"] / unit for point in line] for end in ("min", "max"))
+                    heights += least + most
+                    panel.fill_between(places, least, most, color=colour(variant), alpha=0.3, linewidth=0)
             panel.set_xscale("log", base=2)
             ticks = {point[axis]: step(axis, point) for point in points}
             panel.set_xticks(list(ticks), list(ticks.values()))
@@ -169,13 +226,15 @@ def growth(record: Mapping[str, Any]) -> "Figure":
             panel.grid(alpha=0.3)
         first: Axes = axes[row, 0]
         first.set_yscale("log")
-        first.set_ylabel(what)
+        shaded = any(f"{key}_min" in point for points in found.values() for point in points)
+        first.set_ylabel(f"{what}\nshaded: all rounds" if shaded else what)
         if heights:
             marks = round_numbers(min(heights), max(heights))
             first.yaxis.set_major_locator(FixedLocator(marks))
-            first.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            first.yaxis.set_major_formatter(TICK)
             first.yaxis.set_minor_locator(NullLocator())
-            first.set_ylim(marks[0], marks[-1])
+            room = (marks[-1] / marks[0]) ** 0.04  # for half a marker
+            first.set_ylim(min(marks[0], min(heights) / room), max(marks[-1], max(heights) * room))
     figure.suptitle(title(record, around=AROUND), fontsize=10)
     figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=min(6, len(lines)), fontsize=9)
     return figure

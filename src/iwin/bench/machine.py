@@ -15,6 +15,12 @@ PACKAGES = ("torch", "torchvision", "triton", "numpy", "transformers", "onnxrunt
 
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 
+VARIABLES = (
+    *("MALLOC_", "GLIBC_", "LD_PRELOAD", "OMP_", "KMP_", "GOMP_", "MKL_", "ONEDNN_", "DNNL_"),
+    *("TORCH", "PYTORCH_", "CUDA_", "TRITON_", "IWIN_", "CXX"),
+)
+"""How the names of variables begin that change what is measured."""
+
 
 def describe_machine() -> dict[str, Any]:
     """Processor, memory, GPU, system, package versions, and of a checkout of this program its commit."""
@@ -43,6 +49,12 @@ def describe_machine() -> dict[str, Any]:
             "cudnn": torch.backends.cudnn.version(),
         }
     return machine
+
+
+def environment() -> dict[str, str]:
+    """What the environment has of `VARIABLES`."""
+    names = sorted(name for name in os.environ if name.startswith(VARIABLES) and name != "OMP_WAIT_POLICY")  # ours
+    return {name: os.environ[name] for name in names}
 
 
 def read_cpu() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import isqrt
+from textwrap import fill
 from typing import Any
 
 from rich.table import Table
@@ -96,11 +97,22 @@ def clip(job: Mapping[str, Any]) -> str:
 
 
 def title(record: Mapping[str, Any], *, around: str = "") -> str:
-    """What was measured, where and when."""
+    """What was measured, where and when; in an environment that has variables of weight, which."""
     job = next(iter(record["variants"].values()))["job"]
     clips = f"one clip of {clip(job)}" if job["batch"] == 1 else f"{job['batch']} clips of {clip(job)} at once"
     task = "training step" if job["train"] else "inference"
-    return f"{job['model']}, {task}, {around}{clips}\n{device(record['machine'])}, {record['date'][:10]}"
+    where = f"{device(record['machine'])}, {record['date'][:10]}"
+    if names := variables(record):
+        where += f", with {', '.join(names)}"
+    return f"{job['model']}, {task}, {around}{clips}\n{fill(where, 95, break_long_words=False)}"
+
+
+def variables(record: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of the environment that matter; the first records tell none.
+
+    OMP_WAIT_POLICY is not among them: all processes that are measured have the same.
+    """
+    return {name: value for name, value in record.get("environment", {}).items() if name != "OMP_WAIT_POLICY"}
 
 
 def device(machine: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ class Entry:
         error: why it was not measured; empty if it was.
         log: the last lines that its process wrote, if that failed.
         difference: its largest difference from the reference, as in `TOLERANCES`; None for models of other authors.
+        settling: seconds of the passes before the rounds, until they got no faster.
         rounds: seconds of each pass, round by round.
     """
 
@@ -45,6 +46,7 @@ class Entry:
     error: str = ""
     log: str = ""
     difference: float | None = None
+    settling: list[float] = field(default_factory=list)
     rounds: list[list[float]] = field(default_factory=list)
 
     @property
@@ -76,7 +78,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # who waits must not spin: others are measured
+                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # those that wait must not spin: others are measured
             )
         self.job = job
 
@@ -136,11 +138,11 @@ def measure(jobs: Sequence[Job], *, rounds: int, say: Say) -> list[Entry]:
         for entry in started:
             if entry.error:
                 say(complaint(entry))
-        for index in range(rounds):
-            say(f"round {index + 1} of {rounds}")
+        for name in ("settle", *range(1, rounds + 1)):
+            say("waiting until all are steady" if name == "settle" else f"round {name} of {rounds}")
             for entry in entries:
                 if not entry.error:
-                    time_round(entry, workers[entry.job.variant], say)
+                    time_round(entry, workers[entry.job.variant], name, say)
     return entries
 
 
@@ -152,12 +154,14 @@ def with_reference(entries: Sequence[Entry]) -> list[Entry]:
     return [Entry(replace(compared[0].job, variant="reference-fp32")), *entries]
 
 
-def time_round(entry: Entry, worker: Worker, say: Say) -> None:
-    """One round of one variant."""
-    answer = worker.ask("go")
+def time_round(entry: Entry, worker: Worker, name: str | int, say: Say) -> None:
+    """One round of one variant, or what comes before the first one."""
+    answer = worker.ask(name)
     if "error" in answer:
         entry.error, entry.log = answer["error"], answer["log"]
         say(complaint(entry))
+    elif name == "settle":
+        entry.settling = answer["seconds"]
     else:
         entry.rounds.append(answer["seconds"])
 
@@ -211,12 +215,19 @@ def peak_rates(entries: Sequence[Entry]) -> dict[str, float]:
 
 
 def describe(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
-    """What is told of an entry: see docs/performance.md for the fields."""
+    """What is told of an entry.
+
+    "job" and what `worker.prepare` told; "difference" as in `Entry`; "settling_seconds" and "rounds_seconds", every
+    sample; medians, minima and maxima over the rounds of "clips_per_second" and of "times_NAME", the same over a
+    reference's; "memory_of_NAME" and "saved_of_NAME", shares of the reference's bytes; "gmacs_per_second", and
+    "share_of_matmul", that over the best round of a matrix product in the same precision. Or "error" and "log".
+    """
     told: dict[str, Any] = {"job": asdict(entry.job), **entry.facts, "difference": entry.difference}
     if entry.error or not entry.rounds:
         return {**told, "error": entry.error, "log": entry.log}
     by_name = {other.job.variant: other for other in entries if other.rounds}
-    told |= {"rounds_seconds": entry.rounds, "clips_per_second": summary(entry.speeds)}
+    told |= {"settling_seconds": entry.settling, "rounds_seconds": entry.rounds}
+    told["clips_per_second"] = summary(entry.speeds)
     for name in dict.fromkeys((baseline(entry.variant), "reference-fp32")):
         if name in by_name and entry.variant.family == "iwin":
             told[f"times_{name}"] = summary(ratios(entry, by_name[name]))
@@ -232,10 +243,11 @@ def describe(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
 
 def record(command: Sequence[str], entries: Sequence[Entry], growth: dict[str, Any]) -> dict[str, Any]:
     """All that a later reader needs: where, with what, when, every sample."""
-    from iwin.bench.machine import describe_machine
+    from iwin.bench.machine import describe_machine, environment
 
     return {
         "command": " ".join(command),
+        "environment": environment(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": describe_machine(),
         "tolerances": TOLERANCES,

@@ -1,12 +1,16 @@
 """Models, fresh or started from weights."""
 
+import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 from iwin.checkpoint.convert import load_weights
 from iwin.config import schema
+from iwin.errors import ConfigError
 from iwin.models.iwin import IwinTransformer
+from iwin.models.kernels.ops import can_compile
 from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
 from iwin.models.zoo import build_named
 
@@ -44,6 +48,24 @@ def create_model(
         if report.warnings:
             warnings.warn(str(report), stacklevel=2)
     return model
+
+
+def compile_model(model: IwinRecognizer) -> None:
+    """Have `torch.compile` join a model's operators in its first passes; its weights and their names stay as they are.
+
+    Each shape of clips has a graph of its own, up to PyTorch's limit (`torch._dynamo.config.recompile_limit`, 8), after
+    which the model runs as it was.
+
+    Raises:
+        ConfigError: if there is no compiler.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None or not can_compile():
+        raise ConfigError(
+            f"--compile needs the compilers gcc and {compiler} and Python's headers (on Debian and Ubuntu: "
+            "apt-get install g++ python3-dev); install them, or leave it out"
+        )
+    model.compile(dynamic=False)
 
 
 def build_model(settings: schema.ModelSettings, *, num_classes: int) -> IwinRecognizer:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iwin.build.data import build_annotations, build_normalize, decoder_notes, training_loader
 from iwin.build.evaluation import build_evaluation
-from iwin.build.models import build_model
+from iwin.build.models import build_model, compile_model
 from iwin.build.trained import checkpoint_metadata
 from iwin.checkpoint.convert import LoadReport, load_weights
 from iwin.config import schema
@@ -30,7 +30,13 @@ from iwin.transforms.mix import Blend
 
 
 def build_training(
-    config: schema.RunConfig, *, accelerator: Accelerator, log: RunLog, work_dir: Path, config_text: str
+    config: schema.RunConfig,
+    *,
+    accelerator: Accelerator,
+    log: RunLog,
+    work_dir: Path,
+    config_text: str,
+    compiled: bool = False,
 ) -> Training:
     """Everything that a training run works with, its model started from the weights that the config names."""
     if config.data.train is None:
@@ -47,6 +53,8 @@ def build_training(
     model = build_model(config.model, num_classes=num_classes)
     start_from_weights(config, model, log)
     model.to(accelerator.device)
+    if compiled:
+        compile_model(model)
     optimizer = _build_optimizer(config.optim, model)
     prepared, optimizer = accelerator.prepare(model, optimizer)
     loader, batches = training_loader(config, annotations, accelerator, num_classes=num_classes)

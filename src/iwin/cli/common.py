@@ -37,8 +37,13 @@ def add_config_options(parser: argparse.ArgumentParser, *other_names: str) -> No
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """`--precision` and `--cpu`."""
+    """`--precision`, `--compile` and `--cpu`."""
     parser.add_argument("--precision", choices=["bf16", "fp16", "no"], help="overrule the config's mixed precision")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="have torch.compile join the model's operators, in half a minute to some: pays on a GPU, in long runs",
+    )
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
 
 

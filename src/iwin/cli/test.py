@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     bad_files = bad_files_path(args)
     join_processes(args)
 
-    from iwin.build import build_accelerator, load_trained
+    from iwin.build import build_accelerator, compile_model, load_trained
     from iwin.config import load_run_config
     from iwin.engine.log import RunLog
     from iwin.engine.scores import write_scores
@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
     for note in [*notes, *idle_options(args, IDLE)]:
         log.say(f"note: {note}")
     trained = load_trained(args.checkpoint, config=config)
+    if args.compile:
+        compile_model(trained.model)
     tested = test_split(trained, config, accelerator=accelerator, log=log, bad_files=bad_files)
     if accelerator.is_main_process:
         if out:

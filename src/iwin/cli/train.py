@@ -92,7 +92,14 @@ def run(args: argparse.Namespace) -> int:
         log.say(f"note: {note}")
     set_seed(config.seed, deterministic=config.deterministic)
     config_text = dump_config(loaded.data)
-    training = build_training(config, accelerator=accelerator, log=log, work_dir=work_dir, config_text=config_text)
+    training = build_training(
+        config,
+        accelerator=accelerator,
+        log=log,
+        work_dir=work_dir,
+        config_text=config_text,
+        compiled=args.compile,
+    )
     state = None
     if config.resume_from is None and (work_dir / "state").exists():
         log.warn(f"{work_dir} holds an earlier run: its checkpoints are replaced as this one makes its own")

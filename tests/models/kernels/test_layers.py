@@ -17,6 +17,7 @@ from tests.models.kernels.calls import Calls, calls_when_compiled
 
 INTERPRETED = ops.DEVICE == "cpu"
 pytestmark = [] if INTERPRETED else [pytest.mark.gpu]
+HALVES = [torch.float16, torch.bfloat16]
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -25,6 +26,13 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def error(value: Tensor, exact: Tensor) -> float:
     return float((value.double() - exact).norm() / exact.norm())
+
+
+def assert_rounded_once(value: Tensor, exact: Tensor) -> None:
+    """That a value errs as one does that was computed in float32, and then rounded to its precision."""
+    # The interpreter cuts bfloat16 off where hardware rounds: twice the error, give or take what chance adds.
+    cut = 2.2 if INTERPRETED and value.dtype == torch.bfloat16 else 1
+    assert error(value, exact) < 1e-6 + cut * error(exact.to(value.dtype), exact)
 
 
 def autocast() -> torch.autocast:
@@ -48,6 +56,46 @@ def test_layer_norm_and_its_gradients(shape: Sequence[int]) -> None:
     out = ops.layer_norm(single[0], single[1], single[2], 1e-5)
     exact = F.layer_norm(double[0], shape[-1:], double[1], double[2], 1e-5)
     assert error(out.detach(), exact.detach()) < 3e-7
+    for value, right in zip(
+        torch.autograd.grad(out, single, grad), torch.autograd.grad(exact, double, grad.double()), strict=True
+    ):
+        assert error(value, right) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3, 4, 96), (3, 100)], ids=str)
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("half_weights", [False, True])
+def test_layer_norm_of_half_precision_and_its_gradients(
+    shape: Sequence[int], half: torch.dtype, half_weights: bool
+) -> None:
+    of_weights = half if half_weights else torch.float32
+    weights = [draw(shape[-1], seed=seed).to(of_weights) for seed in (1, 2)]
+    inputs = [x.requires_grad_() for x in ((1 + 3 * draw(*shape)).to(half), *weights)]
+    double = [x.detach().double().requires_grad_() for x in inputs]
+    grad = draw(*shape, seed=3).to(half)
+    out = ops.layer_norm(inputs[0], inputs[1], inputs[2], 1e-5)
+    exact = F.layer_norm(double[0], shape[-1:], double[1], double[2], 1e-5)
+    assert out.dtype == half
+    assert_rounded_once(out.detach(), exact.detach())
+    gradients = torch.autograd.grad(out, inputs, grad)
+    assert [x.dtype for x in gradients] == [half, of_weights, of_weights]
+    for value, right in zip(gradients, torch.autograd.grad(exact, double, grad.double()), strict=True):
+        assert_rounded_once(value, right)
+
+
+def test_layer_norm_adds_up_the_gradients_of_several_blocks_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    from iwin.models.kernels import layer_norm
+
+    monkeypatch.setattr(layer_norm, "_PROGRAMS", 2)
+    C = 96
+    block, _ = layer_norm._sizes(C)
+    rows = 5 * block + 3  # three blocks a program, the last of the second one not full
+    padding = torch.full((block, C), torch.nan, device=ops.DEVICE)  # spoils the sums if a block reads past the rows
+    x, grad = (torch.cat([draw(rows, C, seed=seed), padding])[:rows] for seed in (0, 1))
+    single = [x.requires_grad_(), draw(C, seed=2).requires_grad_(), draw(C, seed=3).requires_grad_()]
+    double = [x.detach().double().requires_grad_() for x in single]
+    out = ops.layer_norm(single[0], single[1], single[2], 1e-5)
+    exact = F.layer_norm(double[0], (C,), double[1], double[2], 1e-5)
     for value, right in zip(
         torch.autograd.grad(out, single, grad), torch.autograd.grad(exact, double, grad.double()), strict=True
     ):
@@ -87,6 +135,15 @@ def test_linear_gelu_to_float32(rows: int, C: int, N: int) -> None:
     out = ops.linear_gelu(x, weight, bias)
     assert error(out, exact) < 1e-6
     assert (out.double() - exact).abs().max() < 5e-6
+
+
+@pytest.mark.parametrize(("rows", "C", "N"), [(70, 32, 48), (33, 96, 384)])
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_linear_gelu_rounds_half_precision_once(rows: int, C: int, N: int, half: torch.dtype) -> None:
+    x, weight, bias = (part.to(half) for part in (2 * draw(rows, C), draw(N, C, seed=1) / C**0.5, draw(N, seed=2)))
+    out = ops.linear_gelu(x, weight, bias)
+    assert out.dtype == half
+    assert_rounded_once(out, F.gelu(F.linear(x.double(), weight.double(), bias.double())))
 
 
 def test_linear_gelu_far_from_zero() -> None:

@@ -2,7 +2,7 @@
 
     TRITON_INTERPRET=1 pytest tests/models/kernels/test_window_attention.py
 
-`test_interpreter.py` does the latter in the default suite, in a process of its own.
+`test_interpreter.py`, one of the slow tests, does the latter in a process of its own, with this file's slow tests.
 """
 
 import random
@@ -67,7 +67,7 @@ SHAPES = {
     "one frame, windows in a column": Shape(2, 1, 9, 4, 1, 32, (3, 1)),
     "windows of one column": Shape(1, 2, 4, 3, 1, 16, (2, 3)),
     "several heads of 16 channels": Shape(1, 1, 4, 6, 3, 16, (1, 2)),
-    "heads of 64 channels": Shape(1, 1, 6, 4, 1, 64, (2, 1)),
+    "two samples, two heads of 64 channels": Shape(2, 1, 6, 4, 2, 64, (2, 1)),
     "a token a window": Shape(1, 1, 2, 3, 1, 32, (2, 3)),
     "beyond the map, all windows alike": Shape(2, 2, 4, 6, 2, 16, (2, 2), (4, 4)),
     "beyond the map, some windows full": Shape(1, 3, 7, 4, 2, 32, (2, 1), (4, 4)),
@@ -109,9 +109,14 @@ def with_gradient(attention: Any, qkv: Tensor, shape: Shape, **settings: Any) ->
     return out.detach(), *torch.autograd.grad(out, asked, grad)
 
 
+def errors(values: Sequence[Tensor], exact: Sequence[Tensor]) -> list[float]:
+    """Relative errors, each by its norm."""
+    return [float((a.double() - b.double()).norm() / b.double().norm()) for a, b in zip(values, exact, strict=True)]
+
+
 def error(values: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
-    """Largest relative error, each by its norm."""
-    return max(float((a.double() - b.double()).norm() / b.double().norm()) for a, b in zip(values, exact, strict=True))
+    """Largest relative error."""
+    return max(errors(values, exact))
 
 
 def assert_exact_in_float32(qkv: Tensor, shape: Shape, **settings: Any) -> None:
@@ -138,14 +143,29 @@ def test_equals_attention_by_its_definition_at_random_shapes(seed: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-def test_half_precision_errs_no_more_than_plain_attention_in_it(dtype: torch.dtype) -> None:
-    shape = SHAPES["blocks of keys not full"]
+@pytest.mark.parametrize(
+    "name",  # windows of few tokens are left out: there plain attention hardly errs more than the result's rounding
+    [
+        "blocks of keys not full",
+        "two samples, two heads of 64 channels",
+        "beyond the map, all windows alike",
+        pytest.param("one window, all blocks full", marks=longer),
+        pytest.param("several heads of 16 channels", marks=longer),
+        pytest.param("beyond the map, some windows full", marks=longer),
+        pytest.param("beyond the map, columns of many lengths", marks=longer),
+    ],
+)
+def test_half_precision_errs_no_more_than_plain_attention_in_it(name: str, dtype: torch.dtype) -> None:
+    shape = SHAPES[name]
     qkv = shape.qkv(dtype)
     exact = with_gradient(by_definition, qkv.double(), shape)
     plain = with_gradient(by_definition, qkv, shape)
     # The interpreter cuts bfloat16 off where hardware rounds: twice the error.
     allowed = 2 if INTERPRETED and dtype == torch.bfloat16 else 1
-    assert error(with_gradient(attend, qkv, shape), exact) < allowed * error(plain, exact)
+    found = with_gradient(attend, qkv, shape)
+    assert [x.dtype for x in found] == [dtype] * len(exact)
+    for own, of_plain in zip(errors(found, exact), errors(plain, exact), strict=True):
+        assert own < allowed * of_plain
 
 
 @pytest.mark.parametrize("scale", [0.02, 3.0])
@@ -162,6 +182,21 @@ def test_scores_far_from_zero_do_not_overflow() -> None:
     qkv[..., channels : 2 * channels] -= 40.0  # every score is near -6400
     exact = with_gradient(by_definition, qkv.double(), SMALL)
     assert error(with_gradient(attend, qkv, SMALL), exact) < 1e-2  # float32 leaves scores of this size few digits
+
+
+@pytest.mark.parametrize("name", ["blocks of keys not full", "beyond the map, some windows full"])
+def test_nan_in_a_key_reaches_all_of_its_window_and_head_and_nothing_else(name: str) -> None:
+    shape = SHAPES[name]
+    qkv = shape.qkv()
+    row, column = 2, 1
+    qkv[0, 1, row, column, shape.heads * shape.head_dim] = torch.nan  # the first head's key
+    spoilt = torch.zeros(*qkv.shape[:4], shape.heads, shape.head_dim, dtype=torch.bool, device=ops.DEVICE)
+    I, J = shape.counts
+    spoilt[0, :, row % I :: I, column % J :: J, 0] = True
+    out, grad, *_ = with_gradient(attend, qkv, shape)
+    assert torch.equal(~out.isfinite(), spoilt.flatten(-2))
+    assert torch.equal(~grad.isfinite(), spoilt.flatten(-2).repeat(1, 1, 1, 1, 3))
+    assert torch.equal(out.isnan(), ~out.isfinite())
 
 
 @longer

@@ -1,6 +1,7 @@
 """`iwin bench model`: speed and memory of the model in every way to run it, against the plain reference and peers."""
 
 import argparse
+import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,8 @@ def base_job(args: argparse.Namespace) -> "Job":
     from iwin.errors import ConfigError
     from iwin.models.zoo import VIDEO_MODELS
 
+    if platform.system() != "Linux":
+        raise ConfigError("iwin bench model reads what memory processes take from /proc, which Linux alone has")
     for name, value in PRESETS.get(args.preset, {}).items():
         if not getattr(args, name):
             setattr(args, name, value)
