@@ -78,8 +78,7 @@ class WindowAttention(nn.Module):
                 fill = self.qkv.bias  # what it makes of zeros
             else:  # a layer that somebody put in, or looks at, gets them
                 x, fill = pad_to_windows(x, windows), None
-            qkv = self.qkv(x)
-            x = kernels.interleaved_attention(qkv, windows, heads=self.num_heads, scale=self.scale, fill=fill)
+            x = kernels.interleaved_attention(self.qkv(x), windows, heads=self.num_heads, scale=self.scale, fill=fill)
         else:
             x = pad_to_windows(x, windows)
             qkv = self.qkv(interleave(x, windows.counts))

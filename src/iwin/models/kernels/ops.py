@@ -75,7 +75,9 @@ def interleaved_attention(
     Returns:
         (B, T, H, W, C), the heads side by side. It can be differentiated once.
     """
-    if fill is None or windows.fit(*qkv.shape[2:4]):
+    if windows.fit(*qkv.shape[2:4]):
+        fill = qkv.new_empty(0)
+    elif fill is None:
         fill = qkv.new_zeros(qkv.shape[-1])
     return _forward(qkv, fill.to(qkv.dtype), list(windows), heads, scale)[0]
 

@@ -38,7 +38,9 @@ def interleaved_attention(
     Returns:
         (B, T, H, W, C).
     """
-    if fill is None or windows.fit(*qkv.shape[2:4]):
+    if windows.fit(*qkv.shape[2:4]):
+        fill = qkv.new_empty(0)
+    elif fill is None:
         fill = qkv.new_zeros(qkv.shape[-1])
     return _forward(qkv, fill.to(qkv.dtype), list(windows), heads, scale)[0]
 
@@ -76,6 +78,8 @@ def _backward(
     of_qkv = torch.empty_like(qkv)
     of_windows = qkv.new_empty(len(softmax), heads, 2, HEAD_DIM, dtype=torch.float32)
     _call("backward", [qkv, fill, out, softmax], [grad, of_qkv, of_windows], windows, heads, scale)
+    if not len(fill):
+        return of_qkv, fill.clone()
     of_keys_and_values = of_windows.sum(0).transpose(0, 1).flatten()
     return of_qkv, torch.cat([torch.zeros(heads * HEAD_DIM), of_keys_and_values]).to(fill.dtype)
 
