@@ -89,7 +89,7 @@ def test_whole_processes_are_told_on_cpus_and_of_all_or_none() -> None:
 
 
 def test_records_share_what_is_the_same_and_commands_have_their_variables() -> None:
-    other = RECORD | {"environment": {"MALLOC_MMAP_MAX_": "0", "OMP_WAIT_POLICY": "PASSIVE"}}
+    other = RECORD | {"environment": {"MALLOC_MMAP_MAX_": "0"}}
     told = script("about")([RECORD, other])
     assert told == (
         "`iwin bench model`, `MALLOC_MMAP_MAX_=0 iwin bench model`, 2026-11-26, a CPU, 2 threads (avx2), "

@@ -192,9 +192,11 @@ def test_passes_are_repeated_until_they_get_no_faster(
 def test_variables_that_change_what_is_measured_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
     monkeypatch.setenv("A_SECRET", "word")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     found = record(["iwin"], [entry("fp32", [[1.0]])], {})["environment"]
     assert found["MALLOC_MMAP_MAX_"] == "0"
     assert "A_SECRET" not in found
+    assert "OMP_WAIT_POLICY" not in found, "the program sets it for all"
 
 
 @pytest.mark.slow

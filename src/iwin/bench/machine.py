@@ -52,9 +52,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """What the environment has of `VARIABLES`."""
-    names = sorted(name for name in os.environ if name.startswith(VARIABLES) and name != "OMP_WAIT_POLICY")  # ours
-    return {name: os.environ[name] for name in names}
+    """What the environment has of `VARIABLES`, but for what this program and PyTorch put there themselves."""
+    own = ("OMP_WAIT_POLICY", "TORCHINDUCTOR_CACHE_DIR")
+    return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES) and name not in own}
 
 
 def read_cpu() -> dict[str, str]:

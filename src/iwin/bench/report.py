@@ -108,11 +108,9 @@ def title(record: Mapping[str, Any], *, around: str = "") -> str:
 
 
 def variables(record: Mapping[str, Any]) -> dict[str, str]:
-    """The variables of the environment that matter; the first records tell none.
-
-    OMP_WAIT_POLICY is not among them: all processes that are measured have the same.
-    """
-    return {name: value for name, value in record.get("environment", {}).items() if name != "OMP_WAIT_POLICY"}
+    """The variables of the environment that matter; the first records tell none."""
+    found: dict[str, str] = record.get("environment", {})
+    return found
 
 
 def device(machine: Mapping[str, Any]) -> str:
