@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -76,6 +78,19 @@ def test_hooks_on_gradients_are_called(block: IwinBlock, watch: str) -> None:
         assert is_watched(layer)
     block(torch.randn(1, 2, 4, 4, 64, requires_grad=True)).sum().backward()
     assert set(seen) == set(layers)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_tensors_without_data_go_through_a_block(block: IwinBlock, grad: bool) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.set_grad_enabled(grad):
+        assert block(torch.randn(1, 2, 4, 4, 64)).shape == (1, 2, 4, 4, 64)
+
+
+def test_who_traces_operators_gets_all_of_them(block: IwinBlock) -> None:
+    x = torch.randn(1, 2, 4, 4, 64)
+    with torch.no_grad():
+        program = make_fx(block)(torch.randn(1, 2, 4, 4, 64))
+        torch.testing.assert_close(program(x), block(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_forward_put_in_place_of_a_layers_own_is_called(block: IwinBlock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""Kernels for CPUs, compiled where they run: attention within interleaved windows at head dimension 32.
+"""Kernels for CPUs, compiled where they run: attention, the depthwise convolution, LayerNorm, GELU and sums.
 
-PyTorch's own attention on CPUs is far from a core's rate at this head dimension, farthest in bf16. `attention.cpp` is
-compiled once a machine, in a few seconds, by its C++ compiler. Where there is none, or a CPU without AVX-512, the model
-takes PyTorch's attention; the results agree.
+PyTorch's own attention on CPUs is far from a core's rate at 32 channels a head, farthest in bf16; what it does between
+the products takes several passes. Each C++ file here is compiled once a machine, in a few seconds, by its compiler.
+Where there is none, or a CPU without AVX-512, the model takes PyTorch's operators; the results agree.
 """

@@ -30,8 +30,7 @@ def norms(x: Tensor, norm: nn.LayerNorm) -> bool:
     """Whether `layer_norm` can do what a layer does to x (..., C)."""
     if not _is_for(x) or _pair(x) not in _PAIRS or norm.normalized_shape != x.shape[-1:]:
         return False
-    affine: tuple[Tensor | None, ...] = (norm.weight, norm.bias)
-    return all(values is not None for values in affine)
+    return all(type(weights) in (nn.Parameter, Tensor) for weights in (norm.weight, norm.bias))
 
 
 def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -136,6 +135,8 @@ class _Gelu(torch.autograd.Function):
 
 
 def _is_for(x: Tensor) -> bool:
+    if type(x) is not Tensor or torch._C._len_torch_dispatch_stack():
+        return False  # a tensor without data of its own, or somebody who looks at operators: these calls are none
     return not torch.compiler.is_compiling() and x.shape[-1] % _GROUP == 0 and runs(SOURCE, x, "gelu")
 
 
