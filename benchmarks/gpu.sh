@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What docs/performance.md tells of one H200, in one command of about four minutes there.
+# What docs/performance.md tells of one H200, in one command of some minutes there.
 #
 #     bash benchmarks/gpu.sh
 #

@@ -1,3 +1,4 @@
+import ctypes
 import logging
 import os
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iwin.data import rgb
-from iwin.models.native import attention, depthwise
+from iwin.models.native import attention, depthwise, tokens
 from iwin.native import compiled, library
 from iwin.transforms import bilinear
 
@@ -25,6 +26,18 @@ def test_kernels_are_compiled_once_and_kept(tmp_path: Path, monkeypatch: pytest.
     assert {found.name for found in (tmp_path / "iwin").iterdir()} == {path.name, f"{path.stem}.lock"}
     assert compiled(SOURCE, "g++") == path
     assert path.stat().st_mtime_ns == written
+
+
+@needs_kernels
+def test_a_changed_header_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source, header = tmp_path / "a.cpp", tmp_path / "a.h"
+    source.write_text('#include "a.h"\nextern "C" int number() { return NUMBER; }\n')
+    found = []
+    for number in (1, 2):
+        header.write_text(f"#define NUMBER {number}\n")
+        found.append(ctypes.CDLL(str(compiled(source, "g++"))).number())
+    assert found == [1, 2]
 
 
 @needs_kernels
@@ -70,7 +83,7 @@ def test_what_keeps_the_kernels_away_is_logged_and_no_error(
 
 
 @needs_kernels
-@pytest.mark.parametrize("source", [module.SOURCE for module in (attention, depthwise, rgb, bilinear)], ids=str)
+@pytest.mark.parametrize("source", [module.SOURCE for module in (attention, depthwise, tokens, rgb, bilinear)], ids=str)
 def test_compiler_warns_of_nothing(source: Path, tmp_path: Path) -> None:
     command = ["g++", "-std=c++17", "-march=native", "-fopenmp", "-Wall", "-Wextra", "-fsyntax-only", str(source)]
     assert subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stderr == ""

@@ -63,7 +63,8 @@ def compiled(source: Path, compiler: str) -> Path:
 
     version = run([compiler, "--version"])
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    key = hashlib.sha256("\0".join([source.read_text(), *FLAGS, compiler, version, cpu]).encode()).hexdigest()
+    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    key = hashlib.sha256("\0".join([*texts, *FLAGS, compiler, version, cpu]).encode()).hexdigest()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iwin"
     path = folder / f"{source.stem}-{key[:16]}.so"
     if path.exists():

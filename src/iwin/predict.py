@@ -109,7 +109,8 @@ class Predictor:
     def _classify(self, sample: Sample, batch: Batch, topk: int) -> Prediction:
         """The classes of a batch of one video."""
         views = batch.views_on(self.device).flatten(0, 1)
-        layout = Layout.on(self.device, min(len(views), self._max_views or len(views)), total=len(views))
+        at_once = min(len(views), self._max_views or len(views))
+        layout = Layout.on(self.device, at_once, model=self.model, total=len(views))
         rows = run_views(lambda chunk: self.model(self._normalize(chunk)), views, layout)
         scores = average_views(rows, len(views), average=self._average)[0]
         best = scores.topk(min(topk, len(scores)))

@@ -75,6 +75,7 @@ def test_a_compiled_model_trains_and_gives_the_same_scores(trained: Path, tmp_pa
         options = ["--data", "clips/val", "--out", tmp_path / "scores.pkl", *option, "--cfg-options", *SMALL]
         result = iwin("test", "iwin_nano_demo", "run/best.safetensors", *options, cwd=trained)
         assert result.status == 0, result.err
+        assert ("--compile gains nothing on a CPU" in result.err) is bool(option)
         scores.append(read_scores(tmp_path / "scores.pkl"))
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-4, atol=1e-5)
     options = ["--data", "clips", "--work-dir", tmp_path / "run", "--compile", "--cfg-options", *SMALL]
@@ -82,6 +83,15 @@ def test_a_compiled_model_trains_and_gives_the_same_scores(trained: Path, tmp_pa
     assert result.status == 0, result.err
     plain, compiled = (load_trained(run / "run" / "last.safetensors").model for run in (trained, tmp_path))
     assert plain.state_dict().keys() == compiled.state_dict().keys()
+
+
+def test_compiling_without_a_compiler_is_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    options = ["--compile", "--data", "clips/val", "--cfg-options", *SMALL]
+    result = iwin("test", "iwin_nano_demo", "run/best.safetensors", *options, cwd=trained)
+    assert result.status == 1
+    (line,) = (line for line in result.err.splitlines() if line.startswith("iwin: "))
+    assert "--compile needs the compilers" in line
 
 
 def test_testing_names_bad_videos_in_a_file_also_when_it_stops(trained: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iwin.models.lanes import Layout, run_views
 
@@ -54,8 +54,11 @@ def test_lanes_keep_threads_busy(
     monkeypatch: pytest.MonkeyPatch, threads: int, at_once: int, total: int | None, lanes: int
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert Layout.on(CPU, at_once, total=total).lanes == lanes
-    assert Layout.on(torch.device("cuda"), at_once, total=total).lanes == 1
+    model = nn.Sequential(nn.Linear(1, 1))
+    assert Layout.on(CPU, at_once, model=model, total=total).lanes == lanes
+    assert Layout.on(torch.device("cuda"), at_once, model=model, total=total).lanes == 1
+    model[0].compile()
+    assert Layout.on(CPU, at_once, model=model, total=total).lanes == 1
 
 
 @pytest.mark.parametrize(

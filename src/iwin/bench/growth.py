@@ -65,10 +65,7 @@ def measure_growth(middle: Job, variants: Sequence[str], *, rounds: int, say: Sa
             size = f"{job.height}" if job.height == job.width else f"{job.height}x{job.width}"
             say(f"growth: {AXES[axis]} {size if axis == 'pixels' else value}")
             turns = [
-                replace(
-                    job, variant=name, iterations=passes(job, middle, once[name]) if name in once else job.iterations
-                )
-                for name in variants
+                replace(job, variant=name, iterations=passes(job, middle, once.get(name, TURN))) for name in variants
             ]
             entries = measure(turns, rounds=rounds, say=lambda _: None)
             for entry in entries:

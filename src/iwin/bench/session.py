@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from iwin.bench.subjects import Job
 from iwin.bench.variants import Variant, baseline, find_variant
@@ -78,7 +78,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # those that wait must not spin: others are measured
+                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # who waits must not spin: others are measured
             )
         self.job = job
 
@@ -138,11 +138,14 @@ def measure(jobs: Sequence[Job], *, rounds: int, say: Say) -> list[Entry]:
         for entry in started:
             if entry.error:
                 say(complaint(entry))
-        for name in ("settle", *range(1, rounds + 1)):
-            say("waiting until all are steady" if name == "settle" else f"round {name} of {rounds}")
+        say("waiting until all are steady")
+        for entry in entries:
+            entry.settling = time_passes(entry, workers[entry.job.variant], "settle", say)
+        for index in range(rounds):
+            say(f"round {index + 1} of {rounds}")
             for entry in entries:
-                if not entry.error:
-                    time_round(entry, workers[entry.job.variant], name, say)
+                if seconds := time_passes(entry, workers[entry.job.variant], "round", say):
+                    entry.rounds.append(seconds)
     return entries
 
 
@@ -154,16 +157,17 @@ def with_reference(entries: Sequence[Entry]) -> list[Entry]:
     return [Entry(replace(compared[0].job, variant="reference-fp32")), *entries]
 
 
-def time_round(entry: Entry, worker: Worker, name: str | int, say: Say) -> None:
-    """One round of one variant, or what comes before the first one."""
-    answer = worker.ask(name)
+def time_passes(entry: Entry, worker: Worker, which: Literal["settle", "round"], say: Say) -> list[float]:
+    """Seconds of the passes before the first round, or of a round; none of a variant that has failed."""
+    if entry.error:
+        return []
+    answer = worker.ask(which)
     if "error" in answer:
         entry.error, entry.log = answer["error"], answer["log"]
         say(complaint(entry))
-    elif name == "settle":
-        entry.settling = answer["seconds"]
-    else:
-        entry.rounds.append(answer["seconds"])
+        return []
+    found: list[float] = answer["seconds"]
+    return found
 
 
 def complaint(entry: Entry) -> str:

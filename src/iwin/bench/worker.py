@@ -2,7 +2,7 @@
 
 `python -m iwin.bench.worker` reads a line of JSON, a `Job`, makes the variant ready and answers with a line about it;
 for every further line on its input it times passes and answers with their seconds: for "settle" as many as it takes
-until they get no faster, for any other a round's. It ends with its input.
+until they get no faster, for "round" a round's. It ends with its input.
 """
 
 import json
@@ -26,7 +26,7 @@ from iwin.bench.variants import Variant, find_variant
 from iwin.errors import IwinError
 
 STEADY = 0.03
-"""A variant is steady when a pass takes no less of its time than this below the fastest one so far, twice in a row."""
+"""A variant is steady when twice in a row its passes are not faster than all before them by this share."""
 
 PATIENCE = 60
 """Seconds after which a variant is taken as it is."""
@@ -98,9 +98,9 @@ def prepare(variant: Variant, job: Job, subject: Subject, output: Path) -> dict[
 def peak_memory(job: Job, subject: Subject) -> dict[str, int]:
     """The most bytes in use during a pass: above those of the model and its clips, and of the whole process.
 
-    A process's resident memory on a CPU, the allocator's on a GPU; the median of `PEAKS` passes. They are not the first
-    ones, so libraries are loaded and compilers are done. A training step begins without gradients and with the
-    optimiser's state.
+    A process's resident memory on a CPU, the allocator's on a GPU: of `PEAKS` passes the median, and of the whole
+    process the most. They are not the first passes, so libraries are loaded and compilers are done. A training step
+    begins without gradients and with the optimiser's state.
     """
     found = [one_peak(job, subject) for _ in range(PEAKS)]
     return {

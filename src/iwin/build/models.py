@@ -6,8 +6,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from iwin.checkpoint.convert import load_weights
 from iwin.config import schema
+from iwin.engine.log import RunLog
 from iwin.errors import ConfigError
 from iwin.models.iwin import IwinTransformer
 from iwin.models.kernels.ops import can_compile
@@ -50,11 +53,11 @@ def create_model(
     return model
 
 
-def compile_model(model: IwinRecognizer) -> None:
+def compile_model(model: IwinRecognizer, *, device: torch.device, log: RunLog) -> None:
     """Have `torch.compile` join a model's operators in its first passes; its weights and their names stay as they are.
 
     Each shape of clips has a graph of its own, up to PyTorch's limit (`torch._dynamo.config.recompile_limit`, 8), after
-    which the model runs as it was.
+    which the model runs as it was. On a CPU it gains nothing, and the log says so.
 
     Raises:
         ConfigError: if there is no compiler.
@@ -65,6 +68,8 @@ def compile_model(model: IwinRecognizer) -> None:
             f"--compile needs the compilers gcc and {compiler} and Python's headers (on Debian and Ubuntu: "
             "apt-get install g++ python3-dev); install them, or leave it out"
         )
+    if device.type == "cpu":
+        log.say("note: --compile gains nothing on a CPU, where the model has kernels of its own")
     model.compile(dynamic=False)
 
 

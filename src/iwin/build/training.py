@@ -54,7 +54,7 @@ def build_training(
     start_from_weights(config, model, log)
     model.to(accelerator.device)
     if compiled:
-        compile_model(model)
+        compile_model(model, device=accelerator.device, log=log)
     optimizer = _build_optimizer(config.optim, model)
     prepared, optimizer = accelerator.prepare(model, optimizer)
     loader, batches = training_loader(config, annotations, accelerator, num_classes=num_classes)

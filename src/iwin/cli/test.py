@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     bad_files = bad_files_path(args)
     join_processes(args)
 
-    from iwin.build import build_accelerator, compile_model, load_trained
+    from iwin.build import build_accelerator, load_trained
     from iwin.config import load_run_config
     from iwin.engine.log import RunLog
     from iwin.engine.scores import write_scores
@@ -98,9 +98,7 @@ def run(args: argparse.Namespace) -> int:
     for note in [*notes, *idle_options(args, IDLE)]:
         log.say(f"note: {note}")
     trained = load_trained(args.checkpoint, config=config)
-    if args.compile:
-        compile_model(trained.model)
-    tested = test_split(trained, config, accelerator=accelerator, log=log, bad_files=bad_files)
+    tested = test_split(trained, config, accelerator=accelerator, log=log, bad_files=bad_files, compiled=args.compile)
     if accelerator.is_main_process:
         if out:
             write_scores(out, tested.scores.scores)
@@ -137,16 +135,24 @@ class Tested:
 
 
 def test_split(
-    trained: "Trained", config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog", bad_files: Path
+    trained: "Trained",
+    config: "RunConfig",
+    *,
+    accelerator: "Accelerator",
+    log: "RunLog",
+    bad_files: Path,
+    compiled: bool,
 ) -> Tested:
     """Score the test split of a run, and name the videos that could not be read, also in the file `bad_files`."""
-    from iwin.build import build_test, decoder_notes
+    from iwin.build import build_test, compile_model, decoder_notes
     from iwin.data.fingerprint import fingerprint
     from iwin.engine.bad_files import BadFiles, read_bad_files
     from iwin.engine.evaluate import evaluate
 
     classes = trained.model.num_classes
     evaluation = build_test(config, classes=trained.classes, num_classes=classes, accelerator=accelerator)
+    if compiled:
+        compile_model(trained.model, device=accelerator.device, log=log)
     for note in decoder_notes(config.data.test):
         log.say(note)
     for split, mark in trained.fingerprints.items():

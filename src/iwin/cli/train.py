@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         with stop_on_signals(training):
             train(training, state)
         for name in tests:
-            test_weights(work_dir, name, config, accelerator=accelerator, log=log)
+            test_weights(work_dir, name, config, accelerator=accelerator, log=log, compiled=args.compile)
     except TrainingStopped as stopped:
         log.say(str(stopped))
         return 130
@@ -238,7 +238,9 @@ class StopSignal:
         return self.received
 
 
-def test_weights(work_dir: Path, name: str, config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog") -> None:
+def test_weights(
+    work_dir: Path, name: str, config: "RunConfig", *, accelerator: "Accelerator", log: "RunLog", compiled: bool
+) -> None:
     """Test the last or the best weights with all views; the scores are kept beside them."""
     from iwin.build import load_trained
     from iwin.engine.bad_files import BAD_FILES_NAME
@@ -247,7 +249,7 @@ def test_weights(work_dir: Path, name: str, config: "RunConfig", *, accelerator:
     accelerator.wait_for_everyone()  # until the first process has written them
     trained = load_trained(work_dir / f"{name}.safetensors", config=config)
     bad_files = work_dir / BAD_FILES_NAME
-    tested = test_split(trained, config, accelerator=accelerator, log=log, bad_files=bad_files)
+    tested = test_split(trained, config, accelerator=accelerator, log=log, bad_files=bad_files, compiled=compiled)
     log.record("test", checkpoint=name, **tested.figures, fingerprint=tested.fingerprint)
     if accelerator.is_main_process:
         write_scores(work_dir / f"{name}_pred.pkl", tested.scores.scores)

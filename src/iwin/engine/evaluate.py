@@ -85,10 +85,7 @@ def score(model: IwinRecognizer, evaluation: Evaluation, *, accelerator: Acceler
     loader = evaluation.loader
     batches = progress(loader, console=log.console, title="scoring", total=len(loader))
     readable = takewhile(lambda _: not loader.bad.exceeded, batches)
-    if any(module._compiled_call_impl is not None for module in model.modules()):
-        layout = Layout(evaluation.max_views)  # one graph after the other
-    else:
-        layout = Layout.on(accelerator.device, evaluation.max_views)
+    layout = Layout.on(accelerator.device, evaluation.max_views, model=model)
     stream = ViewStream(forward, layout, device=accelerator.device)
     average = "score" if evaluation.features else evaluation.average
     own = [(index, average_views(rows, len(rows), average=average)[0].numpy()) for index, rows in stream(readable)]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Forward = Callable[[Tensor], Tensor]
 """Maps uint8 views (N, T, H, W, 3) on the device to rows (N, K); called without gradients, on a CPU by many threads."""
@@ -40,9 +40,12 @@ class Layout:
     total: int | None = None
 
     @classmethod
-    def on(cls, device: torch.device, at_once: int, *, total: int | None = None) -> "Layout":
-        """The layout for a device: on a CPU the lanes that keep the most threads busy, elsewhere one."""
-        if device.type != "cpu":
+    def on(cls, device: torch.device, at_once: int, *, model: nn.Module, total: int | None = None) -> "Layout":
+        """The layout for a model on a device: on a CPU the lanes that keep the most threads busy, elsewhere one.
+
+        A compiled model has one as well: several threads that are the first to call it would all compile it.
+        """
+        if device.type != "cpu" or any(module._compiled_call_impl is not None for module in model.modules()):
             return cls(at_once, total=total)
         threads = torch.get_num_threads()
         counts = [count for count in range(1, min(threads, at_once) + 1) if total is None or total % count == 0]

@@ -44,6 +44,16 @@ def windows_of(height: int, width: int, window_size: tuple[int, int]) -> Windows
     return Windows(-(-height // rows), -(-width // columns), rows, columns)
 
 
+def beyond_map(qkv: Tensor, windows: Windows, fill: Tensor | None) -> Tensor:
+    """What kernels read at the positions of windows that are beyond a map qkv (B, T, H, W, 3 C).
+
+    `fill` (3 C,) in the map's precision, zeros where it is None, and empty where windows hold no such positions.
+    """
+    if windows.fit(*qkv.shape[2:4]):
+        return qkv.new_empty(0)
+    return qkv.new_zeros(qkv.shape[-1]) if fill is None else fill.to(qkv.dtype)
+
+
 def pad_to_windows(x: Tensor, windows: Windows) -> Tensor:
     """Zero-pad the bottom and right of x (B, T, H, W, C) until every window is full.
 

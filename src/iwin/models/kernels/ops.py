@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from iwin.models.surroundings import compute_dtype, needs_pytorch
-from iwin.models.windows import Windows
+from iwin.models.windows import Windows, beyond_map
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 HEAD_DIMS = (16, 32, 64)
@@ -75,11 +75,7 @@ def interleaved_attention(
     Returns:
         (B, T, H, W, C), the heads side by side. It can be differentiated once.
     """
-    if windows.fit(*qkv.shape[2:4]):
-        fill = qkv.new_empty(0)
-    elif fill is None:
-        fill = qkv.new_zeros(qkv.shape[-1])
-    return _forward(qkv, fill.to(qkv.dtype), list(windows), heads, scale)[0]
+    return _forward(qkv, beyond_map(qkv, windows, fill), list(windows), heads, scale)[0]
 
 
 @torch.library.custom_op("iwin::window_attention", mutates_args=(), device_types=DEVICE)

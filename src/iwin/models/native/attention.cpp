@@ -13,20 +13,18 @@
 // word is one number. Scores stand with keys as rows and queries as columns, so that a maximum over keys is a maximum
 // of registers. A tile of scores becomes weights before it leaves the registers. Sums are fp32 throughout.
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstring>
 #include <vector>
+
+#include "precision.h"
 
 namespace {
 
 constexpr long D = 32;      // channels of a head; columns of a tile
 constexpr long ROWS = 8;    // rows of a tile
-constexpr long BLOCK = 32;  // queries that go together; columns of a tile
-constexpr long LANES = 16;  // numbers of a register; columns of half a tile, which is enough for the last few queries
+constexpr long BLOCK = 32;  // queries that go together; columns of a tile, of which the last few queries take LANES
 constexpr long KEYS = 256;  // keys whose weights wait for their product with the values, in the first-level cache
 
 // How far, in powers of two, a score may rise above the one that weights are relative to before that one moves. It must
@@ -38,21 +36,16 @@ constexpr float FAR = 1e30f;
 
 using Word = int32_t;
 
-#define INLINE inline __attribute__((always_inline))
-
-struct Fp32 {
-  using Number = float;
+struct Fp32Words : Fp32 {
   static constexpr long PACK = 1;  // numbers of a word
   static __m512 add_product(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
   static __m512i pack(const __m512* rows) { return _mm512_castps_si512(rows[0]); }
-  static void store(float* numbers, __m512 values) { _mm512_storeu_ps(numbers, values); }
 };
 
 #ifdef __AVX512BF16__
-struct Bf16 {
-  using Number = uint16_t;
+struct Bf16Words : Bf16 {
   static constexpr long PACK = 2;
   static __m512 add_product(__m512 sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
   // 16 words from two rows of fp32: the first row's numbers are the words' lower halves. Halves round away from 0, which
@@ -62,9 +55,6 @@ struct Bf16 {
     const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(rows[0]), half), 16);
     const __m512i high = _mm512_add_epi32(_mm512_castps_si512(rows[1]), half);
     return _mm512_ternarylogic_epi32(lower, low, high, 0xCA);  // lower ? low : high
-  }
-  static void store(uint16_t* numbers, __m512 values) {
-    _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
   }
 };
 #endif
@@ -112,26 +102,6 @@ void multiply(float* sums, const Word* a, long row_stride, long step_stride, con
   for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
     for (long r = 0; r < ROWS; r++) _mm512_storeu_ps(sums + r * 32 + h * LANES, tile.sums[h][r]);
-}
-
-// 2^x: within 3e-7 of its value in fp32, 2e-4 in bf16 (whose own step is 4e-3). The last two factors are exact at 0.
-template <class T>
-INLINE __m512 exp2(__m512 x) {
-  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(x, whole);
-  __m512 p;
-  if constexpr (T::PACK == 1) {
-    p = _mm512_set1_ps(1.5403530e-4f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-  } else {
-    p = _mm512_set1_ps(5.5876024e-2f);
-  }
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(p, whole);
 }
 
 // The largest of each column of 8 rows.
@@ -583,7 +553,7 @@ void run(long tasks, const Job& job) {
     run(shape->tasks(), Backward<T>(*maps, grad_out, grad_qkv, grad_fill, *shape, scale));                             \
   }
 
-EXPORT(Fp32, fp32)
+EXPORT(Fp32Words, fp32)
 #ifdef __AVX512BF16__
-EXPORT(Bf16, bf16)
+EXPORT(Bf16Words, bf16)
 #endif

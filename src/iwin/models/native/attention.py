@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iwin.models.native.common import NAMES, runs
-from iwin.models.windows import Windows
+from iwin.models.windows import Windows, beyond_map
 from iwin.native import library
 
 HEAD_DIM = 32
@@ -38,11 +38,7 @@ def interleaved_attention(
     Returns:
         (B, T, H, W, C).
     """
-    if windows.fit(*qkv.shape[2:4]):
-        fill = qkv.new_empty(0)
-    elif fill is None:
-        fill = qkv.new_zeros(qkv.shape[-1])
-    return _forward(qkv, fill.to(qkv.dtype), list(windows), heads, scale)[0]
+    return _forward(qkv, beyond_map(qkv, windows, fill), list(windows), heads, scale)[0]
 
 
 @torch.library.custom_op("iwin::native_attention", mutates_args=(), device_types="cpu")

@@ -3,38 +3,15 @@
 // A row of the result is made from left to right. Every column of the three rows around it is read once and added to the
 // three results that it belongs to, which stay in registers until they are whole. Sums are fp32 throughout.
 
-#include <immintrin.h>
-
 #include <algorithm>
-#include <cstdint>
 #include <vector>
+
+#include "precision.h"
 
 namespace {
 
-constexpr long LANES = 16;  // channels of a register
-constexpr long GROUP = 2;   // registers that go together, so that one's additions need not wait for each other
+constexpr long GROUP = 2;  // registers that go together, so that one's additions need not wait for each other
 constexpr long TAPS = 9;
-
-#define INLINE inline __attribute__((always_inline))
-
-struct Fp32 {
-  using Number = float;
-  static __m512 load(const float* numbers) { return _mm512_loadu_ps(numbers); }
-  static void store(float* numbers, __m512 values) { _mm512_storeu_ps(numbers, values); }
-};
-
-#ifdef __AVX512BF16__
-struct Bf16 {
-  using Number = uint16_t;
-  static __m512 load(const uint16_t* numbers) {
-    const __m256i halves = _mm256_loadu_si256((const __m256i*)numbers);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-  }
-  static void store(uint16_t* numbers, __m512 values) {
-    _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
-  }
-};
-#endif
 
 // Maps (frames, height, width, channels); channels divide by GROUP * LANES.
 struct Shape {

@@ -2,62 +2,17 @@
 // before it, GELU, the gradients of both, and sums. Maps are contiguous, their channels divide by 32. All is computed in
 // fp32.
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <vector>
+
+#include "precision.h"
 
 namespace {
 
-constexpr long LANES = 16;  // numbers of a register
-constexpr long GROUP = 2;   // registers that go together, so that one's additions need not wait for each other
+constexpr long GROUP = 2;  // registers that go together, so that one's additions need not wait for each other
 constexpr long STEP = GROUP * LANES;
 constexpr long PARTS = 64;  // of rows, whose sums are made apart, so that any number of threads gives the same
-
-#define INLINE inline __attribute__((always_inline))
-
-struct Fp32 {
-  using Number = float;
-  static constexpr bool EXACT = true;
-  static __m512 load(const float* numbers) { return _mm512_loadu_ps(numbers); }
-  static void store(float* numbers, __m512 values) { _mm512_storeu_ps(numbers, values); }
-};
-
-#ifdef __AVX512BF16__
-struct Bf16 {
-  using Number = uint16_t;
-  static constexpr bool EXACT = false;
-  static __m512 load(const uint16_t* numbers) {
-    const __m256i halves = _mm256_loadu_si256((const __m256i*)numbers);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-  }
-  static void store(uint16_t* numbers, __m512 values) {
-    _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
-  }
-};
-#endif
-
-// 2^x: within 3e-7 of its value, or else within 2e-4.
-template <bool EXACT>
-INLINE __m512 exp2(__m512 x) {
-  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(x, whole);
-  __m512 p;
-  if constexpr (EXACT) {
-    p = _mm512_set1_ps(1.5403530e-4f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-  } else {
-    p = _mm512_set1_ps(5.5876024e-2f);
-  }
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(p, whole);
-}
 
 // |x| up to where no number is left beyond it, so that neither its square nor a product with 0 overflows.
 INLINE __m512 size(__m512 x) { return _mm512_min_ps(_mm512_set1_ps(100.0f), _mm512_abs_ps(x)); }
@@ -74,38 +29,41 @@ INLINE __m512 tail(__m512 x, __m512& bell) {
   series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(1.421413741f / 2));
   series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(-0.284496736f / 2));
   series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(0.254829592f / 2));
-  bell = exp2<T::EXACT>(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(float(-0.5 * M_LOG2E))));
+  bell = exp2<T>(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(float(-0.5 * M_LOG2E))));
   return _mm512_mul_ps(_mm512_mul_ps(series, t), bell);
+}
+
+// Does `work` for each register of so many numbers, on all threads.
+template <class Work>
+INLINE void everywhere(long numbers, const Work& work) {
+#pragma omp parallel for schedule(static)
+  for (long n = 0; n < numbers; n += STEP)
+#pragma GCC unroll 2
+    for (long at = n; at < n + STEP; at += LANES) work(at);
 }
 
 template <class T>
 void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
-#pragma omp parallel for schedule(static)
-  for (long n = 0; n < numbers; n += STEP)
-#pragma GCC unroll 2
-    for (long g = n; g < n + STEP; g += LANES) {
-      __m512 bell;
-      const __m512 value = T::load(x + g), beyond = tail<T>(size(value), bell);
-      T::store(out + g, _mm512_fnmadd_ps(size(value), beyond, _mm512_max_ps(value, _mm512_setzero_ps())));
-    }
+  everywhere(numbers, [=](long at) {
+    __m512 bell;
+    const __m512 value = T::load(x + at), beyond = tail<T>(size(value), bell);
+    T::store(out + at, _mm512_fnmadd_ps(size(value), beyond, _mm512_max_ps(value, _mm512_setzero_ps())));
+  });
 }
 
 // out = grad * d gelu(x) / dx, which is the distribution up to x, plus x times its density
 template <class T>
 void gelu_backward(const typename T::Number* x, const typename T::Number* grad, typename T::Number* out, long numbers) {
   const __m512 density = _mm512_set1_ps(float(M_2_SQRTPI * M_SQRT1_2 / 2));
-#pragma omp parallel for schedule(static)
-  for (long n = 0; n < numbers; n += STEP)
-#pragma GCC unroll 2
-    for (long g = n; g < n + STEP; g += LANES) {
-      __m512 bell;
-      const __m512 value = T::load(x + g), beyond = tail<T>(size(value), bell);
-      const __mmask16 positive = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ);
-      const __m512 up_to = _mm512_mask_sub_ps(beyond, positive, _mm512_set1_ps(1.0f), beyond);
-      const __m512 rise = _mm512_mul_ps(_mm512_mul_ps(size(value), density), bell);
-      const __m512 slope = _mm512_mask_sub_ps(_mm512_add_ps(up_to, rise), (__mmask16)~positive, up_to, rise);
-      T::store(out + g, _mm512_mul_ps(slope, T::load(grad + g)));
-    }
+  everywhere(numbers, [=](long at) {
+    __m512 bell;
+    const __m512 value = T::load(x + at), beyond = tail<T>(size(value), bell);
+    const __mmask16 positive = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ);
+    const __m512 up_to = _mm512_mask_sub_ps(beyond, positive, _mm512_set1_ps(1.0f), beyond);
+    const __m512 rise = _mm512_mul_ps(_mm512_mul_ps(size(value), density), bell);
+    const __m512 slope = _mm512_mask_sub_ps(_mm512_add_ps(up_to, rise), (__mmask16)~positive, up_to, rise);
+    T::store(out + at, _mm512_mul_ps(slope, T::load(grad + at)));
+  });
 }
 
 // out = the norm of map + plus; the sum goes to `sum`. Without `plus`, of the map alone. Each row's mean and scale go to
@@ -195,8 +153,7 @@ void norm_backward(const typename X::Number* map, const float* stats, const floa
 
 template <class X, class Y>
 void add(typename X::Number* map, const typename Y::Number* plus, long numbers) {
-#pragma omp parallel for schedule(static)
-  for (long n = 0; n < numbers; n += LANES) X::store(map + n, _mm512_add_ps(X::load(map + n), Y::load(plus + n)));
+  everywhere(numbers, [=](long at) { X::store(map + at, _mm512_add_ps(X::load(map + at), Y::load(plus + at))); });
 }
 
 }  // namespace
