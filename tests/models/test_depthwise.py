@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from iwin.models.iwin import DepthwiseConv
 from iwin.models.native.depthwise import SOURCE, convolve, takes
 from iwin.native import library
+from tests.models.precisions import precisions
 
 needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
+PRECISIONS = precisions(SOURCE, "forward")
 
 
 def by_pytorch(x: Tensor, weight: Tensor, bias: Tensor, plus: Tensor) -> Tensor:
@@ -20,7 +22,7 @@ def by_pytorch(x: Tensor, weight: Tensor, bias: Tensor, plus: Tensor) -> Tensor:
 
 
 @needs_kernels
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(
     "shape",
     [
@@ -32,7 +34,8 @@ def by_pytorch(x: Tensor, weight: Tensor, bias: Tensor, plus: Tensor) -> Tensor:
         (1, 0, 7, 9, 32),
     ],
 )
-def test_result_and_gradients_equal_pytorchs(shape: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
+def test_result_and_gradients_equal_pytorchs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     torch.manual_seed(0)
     weight, bias = torch.randn(shape[-1], 1, 3, 3), torch.randn(shape[-1])
     x, plus, grad = (torch.randn(shape).to(dtype) for _ in range(3))
@@ -85,7 +88,7 @@ def test_it_computes_in_autocasts_precision() -> None:
 @pytest.mark.slow
 @needs_kernels
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck's own
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 def test_operators_hold_to_what_pytorch_expects_of_them(dtype: torch.dtype) -> None:
     x, plus = (torch.randn(1, 2, 4, 6, 32, dtype=dtype, requires_grad=True) for _ in range(2))
     conv = nn.Conv2d(32, 32, 3, padding=1, groups=32)

@@ -8,20 +8,14 @@ from torch import Tensor, nn
 from iwin.models.iwin import IwinBlock, Mlp, WindowAttention
 from iwin.models.native import tokens
 from iwin.models.native.attention import SOURCE, interleaved_attention, takes
-from iwin.models.native.common import NAMES, infers
+from iwin.models.native.common import infers
 from iwin.models.native.linear import Linear
 from iwin.models.windows import Windows, deinterleave, interleave, windows_of
-from iwin.native import has, library
+from iwin.native import library
+from tests.models.precisions import error, precisions
 
 needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
-PRECISIONS = [
-    pytest.param(
-        dtype,
-        id=name,
-        marks=pytest.mark.skipif(not has(SOURCE, f"forward_{name}"), reason=f"there is no {name} kernel here"),
-    )
-    for dtype, name in NAMES.items()
-]
+PRECISIONS = precisions(SOURCE, "forward")
 
 ALONE = Windows(1, 1, 7, 7)
 
@@ -49,10 +43,6 @@ def gathered_attention(qkv: Tensor, windows: Windows, heads: int, scale: float, 
     weights = (scale * q @ k.transpose(-2, -1)).softmax(-1)
     attended = (weights @ v).transpose(1, 2).flatten(2)
     return deinterleave(attended, windows.counts, (*whole.shape[:4], channels // 3))[:, :, :H, :W]
-
-
-def error(found: Tensor, exact: Tensor) -> float:
-    return float((found.detach().double() - exact.detach()).norm() / exact.detach().norm())
 
 
 @needs_kernels
@@ -103,9 +93,10 @@ def test_attention_survives_large_scores(size: float) -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("rate", [0.02, 0.7, 3.0, -0.7])
-def test_attention_follows_scores_that_rise_from_key_to_key(rate: float, dtype: torch.dtype, tolerance: float) -> None:
+def test_attention_follows_scores_that_rise_from_key_to_key(rate: float, dtype: torch.dtype) -> None:
+    tolerance = 1e-3 if dtype == torch.float32 else 2e-2
     torch.manual_seed(0)
     qkv = torch.randn(1, 6, 7, 7, 96)
     tokens = torch.arange(294.0).view(1, 6, 7, 7)

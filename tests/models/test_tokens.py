@@ -12,13 +12,17 @@ from iwin.models.iwin import IwinBlock, Mlp
 from iwin.models.kernels.layers import LayerNorm
 from iwin.models.native import tokens
 from iwin.native import has, library
+from tests.models.precisions import error, precisions
 
 pytestmark = pytest.mark.skipif(library(tokens.SOURCE) is None, reason="the kernels cannot be compiled here")
 needs_bf16 = pytest.mark.skipif(not has(tokens.SOURCE, "gelu_bf16"), reason="there is no bf16 kernel here")
-PRECISIONS = [
-    pytest.param(torch.float32, id="fp32"),
-    pytest.param(torch.bfloat16, id="bf16", marks=needs_bf16),
+PRECISIONS = precisions(tokens.SOURCE, "gelu")
+PAIRS = [
+    pytest.param(torch.float32, False, id="fp32"),
+    pytest.param(torch.float32, True, id="autocast", marks=needs_bf16),
+    pytest.param(torch.bfloat16, False, id="bf16", marks=needs_bf16),
 ]
+"""Precisions of a map, and whether products of it are in autocast's bf16."""
 ROUNDING = 2**-8
 """Largest relative error of what is rounded to bf16."""
 
@@ -41,10 +45,6 @@ def any_threads() -> Iterator[Callable[[Callable[[], list[Tensor]]], None]]:
 def exact_gelu(x: Tensor) -> Tensor:
     """By erfc, since 1 + erf has no digits left far below 0."""
     return x * torch.special.erfc(-x / math.sqrt(2)) / 2
-
-
-def error(found: Tensor, exact: Tensor) -> float:
-    return float((found.detach().double() - exact.detach()).norm() / exact.detach().norm())
 
 
 # ------------------------------------------------------------------------------------------- GELU
@@ -116,14 +116,7 @@ def test_a_mlp_gives_what_its_layers_would(any_threads: Callable[[Callable[[], l
 
 
 @pytest.mark.parametrize("channels", [32, 96, 1536])
-@pytest.mark.parametrize(
-    ("dtype", "mixed"),
-    [
-        pytest.param(torch.float32, False, id="fp32"),
-        pytest.param(torch.float32, True, id="autocast", marks=needs_bf16),
-        pytest.param(torch.bfloat16, False, id="bf16", marks=needs_bf16),
-    ],
-)
+@pytest.mark.parametrize(("dtype", "mixed"), PAIRS)
 def test_layer_norm_equals_its_definition_forward_and_backward(
     dtype: torch.dtype, mixed: bool, channels: int, any_threads: Callable[[Callable[[], list[Tensor]]], None]
 ) -> None:
@@ -155,16 +148,13 @@ def test_layer_norm_equals_its_definition_forward_and_backward(
         assert torch.equal(norm(x), found[0])
 
 
-@pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("made_in", PRECISIONS)
-def test_a_sum_and_its_norm(dtype: torch.dtype, made_in: torch.dtype) -> None:
-    if (dtype, made_in) == (torch.bfloat16, torch.float32):
-        return  # no products give that
+@pytest.mark.parametrize(("dtype", "mixed"), PAIRS)
+def test_a_sum_and_its_norm(dtype: torch.dtype, mixed: bool) -> None:
     torch.manual_seed(0)
     norm = LayerNorm(64)
-    x, plus = torch.randn(3, 5, 64).to(dtype), torch.randn(3, 5, 64).to(made_in)
+    x, plus = torch.randn(3, 5, 64).to(dtype), torch.randn(3, 5, 64).to(torch.bfloat16 if mixed else dtype)
     total = torch.empty_like(x)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=made_in == torch.bfloat16):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         made = tokens.add_and_norm(x, plus, norm, total=total)
         assert torch.equal(total, x + plus)
         assert torch.equal(made, norm(total))
