@@ -51,7 +51,7 @@ def test_points_tell_their_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_a_middle_that_cannot_run_leaves_the_passes_as_they_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_middle_that_cannot_run_is_taken_to_fill_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def measure(jobs: Sequence[Job], **_: Any) -> list[Entry]:
