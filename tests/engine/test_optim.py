@@ -148,9 +148,9 @@ def test_optimizer_settings_arrive() -> None:
     groups = parameter_groups(model, lr=0.1, weight_decay=0.05)
     [group] = build_optimizer(groups, betas=(0.8, 0.9), eps=1e-6).param_groups
     assert (group["betas"], group["eps"], group["lr"], group["weight_decay"]) == ((0.8, 0.9), 1e-6, 0.1, 0.05)
-    assert group["fused"] is False, "the parameters are on the CPU"
-    groups = parameter_groups(model, lr=0.1, weight_decay=0.05)
-    assert build_optimizer(groups, fused=True).param_groups[0]["fused"] is True
+    assert group["fused"] is True
+    assert build_optimizer([{"params": Kinds().to("meta").parameters()}]).param_groups[0]["fused"] is False
+    assert build_optimizer([{"params": model.parameters()}], fused=False).param_groups[0]["fused"] is False
 
 
 @pytest.mark.gpu

@@ -149,14 +149,14 @@ def build_optimizer(
         eps: Of adamw and adam.
         momentum: Of sgd.
         nesterov: Of sgd; needs momentum.
-        fused: Whether one kernel updates a whole group; None does where all parameters are on CUDA devices, so move
-            the model there first.
+        fused: Whether one kernel updates a whole group; None does where all parameters are on CUDA devices or CPUs, so
+            move the model there first.
 
     Returns:
         The optimiser.
     """
     if fused is None:
-        fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
+        fused = all(parameter.device.type in ("cuda", "cpu") for group in groups for parameter in group["params"])
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
