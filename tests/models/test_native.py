@@ -2,14 +2,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.iwin import IwinBlock, Mlp, WindowAttention
-from iwin.models.native import tokens
+from iwin.models.iwin import IwinBlock, WindowAttention
 from iwin.models.native.attention import SOURCE, interleaved_attention, takes
-from iwin.models.native.common import infers
-from iwin.models.native.linear import Linear
 from iwin.models.windows import Windows, deinterleave, interleave, windows_of
 from iwin.native import library
 from tests.models.precisions import error, precisions
@@ -243,82 +239,3 @@ def test_dropout_on_attention_weights_is_pytorchs() -> None:
     x = torch.randn(1, 2, 7, 7, 64)
     assert not torch.equal(attention.train()(x, ALONE), attention(x, ALONE))
     assert torch.equal(attention.eval()(x, ALONE), attention(x, ALONE))
-
-
-# ------------------------------------------------------------------------------------------- linear layers
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("mixed", [False, True])
-def test_linear_layers_without_gradients_equal_pytorchs(
-    bias: bool, dtype: torch.dtype, tolerance: float, mixed: bool
-) -> None:
-    torch.manual_seed(0)
-    layer = Linear(24, 40, bias=bias)
-    x = torch.randn(2, 3, 24)
-    expected = F.linear(x, layer.weight, layer.bias)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed and dtype == torch.bfloat16):
-        if not mixed:
-            layer, x = layer.to(dtype), x.to(dtype)
-        result = layer(x)
-    assert result.dtype == dtype
-    torch.testing.assert_close(result.float(), expected, rtol=tolerance, atol=tolerance)
-
-
-def test_linear_layers_keep_their_hooks_and_their_class() -> None:
-    layer = Linear(8, 8)
-    seen = []
-    layer.register_forward_hook(lambda *_: seen.append(1))
-    with torch.no_grad():
-        layer(torch.zeros(1, 8))
-    assert seen == [1]
-    assert isinstance(layer, nn.Linear)
-
-
-@pytest.mark.parametrize("kernels", [True, False])
-@pytest.mark.parametrize("more", [-1, 0, 1])
-def test_a_block_gives_the_same_in_slices_and_leaves_its_maps_alone(
-    more: int, kernels: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(0)
-    count = 1024 * torch.get_num_threads()
-    block = IwinBlock(32, num_heads=1, window_size=(1, 1)).eval()
-    x = torch.randn(2, 1, 1, count + more, 32)
-    given, whole, seen = x.clone(), block(x), []
-    forward = Mlp.forward
-
-    def record(mlp: Mlp, x: Tensor) -> Tensor:
-        seen.append(len(x))
-        return forward(mlp, x)
-
-    monkeypatch.setattr(Mlp, "forward", record)
-    if not kernels:
-        monkeypatch.setattr(tokens, "norms", lambda *_: False)
-    assert not infers(x)
-    with torch.no_grad():
-        assert infers(x)
-        torch.testing.assert_close(block(x), whole, rtol=1e-5, atol=1e-5)
-    assert torch.equal(x, given)
-    assert seen == [count, count] + [2 * more] * (more > 0) if more >= 0 else [count, count - 2]
-
-
-@pytest.mark.parametrize("name", ["drop_path", "norm2", "mlp", "mlp.fc1", "mlp.act"])
-def test_who_hooks_into_a_layer_sees_whole_maps(name: str) -> None:
-    block, x = IwinBlock(32, num_heads=1).eval(), torch.randn(1, 2, 64, 64, 32)
-    seen: list[torch.Size] = []
-    block.get_submodule(name).register_forward_hook(lambda _module, given, _made: seen.append(given[0].shape))
-    with torch.no_grad():
-        assert infers(x)
-        block(x)
-    assert {shape[:-1] for shape in seen} == {x.shape[:-1]}
-
-
-def test_stochastic_depth_without_gradients_leaves_out_whole_samples() -> None:
-    torch.manual_seed(0)
-    block = IwinBlock(32, num_heads=1, drop_path=0.5).train()
-    x = torch.randn(64, 1, 1, 2, 32)
-    with torch.no_grad():
-        changed = (block(x) != x).flatten(1)
-    assert ((changed.sum(1) == 0) | changed.all(1)).all()
-    assert 0 < changed.all(1).sum() < 64

@@ -51,29 +51,38 @@ def exact_gelu(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("grad", [False, True])
-def test_gelu_is_close_at_every_size(dtype: torch.dtype, grad: bool) -> None:
+def test_gelu_is_close_at_every_size(dtype: torch.dtype) -> None:
     x = torch.linspace(-12, 12, 32 * 4000).view(-1, 32).to(dtype)
     exact = exact_gelu(x.double())
-    with torch.set_grad_enabled(grad):
-        assert tokens.activates(x)
-        made = tokens.gelu(x.clone())
-    assert made.dtype == dtype
+    assert tokens.activates(x)
+    made = torch.empty_like(x)
+    assert tokens.gelu(x, made) is made
     allowed = 3e-7 * x.double().abs() if dtype == torch.float32 else 2 * ROUNDING * exact.abs() + 1e-12
     assert ((made.double() - exact).abs() <= allowed).all()
+    assert torch.equal(tokens.gelu(x, x), made)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_gelus_gradient_is_close_at_every_size(dtype: torch.dtype) -> None:
-    x = torch.linspace(-12, 12, 32 * 4000).view(-1, 32).to(dtype)
+def test_gelus_gradient_is_close_at_every_size(
+    dtype: torch.dtype, any_threads: Callable[[Callable[[], list[Tensor]]], None]
+) -> None:
+    x = torch.linspace(-12, 12, 96 * 4000).view(-1, 96).to(dtype)
     grad = torch.randn_like(x)
-    exact_input, input_ = x.double().requires_grad_(), x.clone().requires_grad_()
+    exact_input = x.double().requires_grad_()
     (exact,) = torch.autograd.grad(exact_gelu(exact_input), exact_input, grad.double())
-    (found,) = torch.autograd.grad(tokens.gelu(input_), input_, grad)
+
+    def results() -> list[Tensor]:
+        of_x = grad.clone()
+        return [of_x, *tokens.gelu_backward_(x, of_x)]
+
+    found, again, total = results()
+    any_threads(results)
     allowed = 4e-7 * grad.double().abs()
     if dtype == torch.bfloat16:
         allowed = 3e-4 * grad.double().abs() + ROUNDING * exact.abs()
     assert ((found.double() - exact).abs() <= allowed).all()
+    assert torch.equal(again, tokens.gelu(x, torch.empty_like(x)))
+    assert error(total, exact.sum(0)) < (1e-6 if dtype == torch.float32 else 1e-3)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -81,20 +90,12 @@ def test_gelu_of_numbers_at_the_end_and_of_none(dtype: torch.dtype) -> None:
     x = torch.zeros(32, dtype=dtype)
     x[:6] = torch.tensor([0.0, 1e20, -1e20, math.inf, 1e38, -1e38])
     x[6] = math.nan
-    with torch.no_grad():
-        assert tokens.gelu(x.clone()[None])[0, :6].tolist() == [*x[:2].tolist(), 0.0, math.inf, x[4].item(), 0.0]
-        assert tokens.gelu(x.clone()[None])[0, 6].isnan()
-    x.requires_grad_()
-    (slopes,) = torch.autograd.grad(tokens.gelu(x[None]).sum(), x)
+    slopes = torch.ones_like(x)
+    for made in (tokens.gelu(x, torch.empty_like(x)), tokens.gelu_backward_(x, slopes)[0]):
+        assert made[:6].tolist() == [*x[:2].tolist(), 0.0, math.inf, x[4].item(), 0.0]
+        assert made[6].isnan()
     assert slopes[:6].tolist() == [0.5, 1.0, 0.0, 1.0, 1.0, 0.0]
     assert slopes[6].isnan()
-
-
-def test_gelu_with_gradients_leaves_its_input_alone() -> None:
-    x = torch.randn(4, 32)
-    given = x.clone()
-    tokens.gelu(x)
-    assert torch.equal(x, given)
 
 
 def test_a_mlp_gives_what_its_layers_would(any_threads: Callable[[Callable[[], list[Tensor]]], None]) -> None:
@@ -182,8 +183,6 @@ def test_what_the_kernels_do_not_do_is_left_to_pytorch() -> None:
     for other in (x.double(), x.half(), x.to("meta")):
         assert not tokens.norms(other, LayerNorm(32))
         assert not tokens.activates(other)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not tokens.activates(x), "products give bf16 there"
 
 
 def test_a_block_without_gradients_gives_what_its_layers_would() -> None:

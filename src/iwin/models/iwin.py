@@ -22,9 +22,9 @@ from iwin.errors import ModelError
 from iwin.models.kernels import ops as triton_kernels
 from iwin.models.kernels.layers import LayerNorm, widen
 from iwin.models.native import attention as native_kernels
-from iwin.models.native import depthwise
+from iwin.models.native import depthwise, downsample, mlp
 from iwin.models.native.common import infers
-from iwin.models.native.linear import Linear, add_mlp
+from iwin.models.native.linear import Linear
 from iwin.models.surroundings import is_watched
 from iwin.models.windows import Windows, deinterleave, interleave, pad_to_windows, windows_of
 
@@ -115,6 +115,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
+        if mlp.trains(x, self.fc1, self.act, self.drop, self.fc2):
+            return mlp.train(x, self.fc1, self.fc2)
         return self.drop(self.fc2(self.drop(widen(x, self.fc1, self.act))))
 
 
@@ -188,7 +190,7 @@ class IwinBlock(nn.Module):
             and not self.drop_path.training
             and not is_watched(self.drop_path, self.norm2, *self.mlp.modules())
         ):
-            return add_mlp(x, mixed, self.norm2, self.mlp)
+            return mlp.add_mlp(x, mixed, self.norm2, self.mlp)
         x = x + self.drop_path(mixed)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -212,6 +214,8 @@ class Downsample(nn.Module):
         """Map x (B, T, H, W, C) to (B, T, ceil(H / 2), ceil(W / 2), 2 C)."""
         height, width = x.shape[2:4]
         x = F.pad(self.norm(x), (0, 0, 0, 1 + width % 2, 0, 1 + height % 2))  # even, and one more bottom and right
+        if downsample.takes(x, self.conv):
+            return downsample.convolve(x, self.conv.weight, self.conv.bias)
         frames = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2))
         return frames.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
@@ -378,6 +382,9 @@ class IwinTransformer(nn.Module):
             self.layers.append(IwinStage(blocks, None if is_last else Downsample(dim)))
         self.norm = nn.LayerNorm(self.num_features)
         self.init_weights()
+        for module in self.modules():
+            if isinstance(module, Downsample):  # after they were drawn, so that a seed gives the same weights
+                module.conv.to(memory_format=torch.channels_last)
         self.set_grad_checkpointing(use_checkpoint)
         self._freeze()
 

@@ -29,6 +29,11 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device)
 
 
+def is_gelu(layer: nn.Module) -> bool:
+    """Whether a layer is GELU in its erf form."""
+    return type(layer) is nn.GELU and layer.approximate == "none"
+
+
 def is_watched(*layers: nn.Module) -> bool:
     """Whether somebody looks at the calls of layers, who would miss those that a kernel does without.
 

@@ -1,11 +1,12 @@
 """Layers that take kernels of ours where those are faster: Triton's on GPUs, in C++ on CPUs."""
 
+import torch
 from torch import Tensor, nn
 
 from iwin.models.kernels import ops
 from iwin.models.native import tokens
 from iwin.models.native.linear import Linear
-from iwin.models.surroundings import compute_dtype, is_watched
+from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 
 
 class LayerNorm(nn.LayerNorm):
@@ -24,11 +25,12 @@ class LayerNorm(nn.LayerNorm):
 
 def widen(x: Tensor, linear: nn.Module, activation: nn.Module) -> Tensor:
     """The hidden layer of an MLP, by kernels where nobody looks at the layers that they stand for."""
-    is_gelu = type(activation) is nn.GELU and activation.approximate == "none"
-    if not is_gelu or type(linear) is not Linear or is_watched(linear, activation):
+    if not is_gelu(activation) or type(linear) is not Linear or is_watched(linear, activation):
         hidden: Tensor = activation(linear(x))
         return hidden
     if linear.bias is not None and ops.joins_gelu(x):
         return ops.linear_gelu(x, linear.weight, linear.bias)
     hidden = linear(x)
-    return tokens.gelu(hidden) if tokens.activates(hidden) else activation(hidden)
+    if torch.is_grad_enabled() or not tokens.activates(hidden):
+        return activation(hidden)
+    return tokens.gelu(hidden, hidden)

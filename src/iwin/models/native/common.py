@@ -27,9 +27,19 @@ def _has(source: Path, name: str) -> bool:
     return has(source, name)
 
 
+def is_plain(x: Tensor) -> bool:
+    """Whether x has data of its own and nobody looks at operators, who would miss what is done without them."""
+    return type(x) is Tensor and not torch._C._len_torch_dispatch_stack()
+
+
 def infers(x: Tensor) -> bool:
     """Whether x goes through a layer on a CPU eagerly, without gradients, in a precision that oneDNN has there."""
-    if x.device.type != "cpu" or torch.is_grad_enabled() or not _HAS_ONEDNN:
+    return not torch.is_grad_enabled() and multiplies(x)
+
+
+def multiplies(x: Tensor) -> bool:
+    """Whether x goes through a layer on a CPU eagerly, in a precision that oneDNN has there."""
+    if x.device.type != "cpu" or not _HAS_ONEDNN:
         return False
     if torch.compiler.is_compiling() or needs_pytorch():
         return False

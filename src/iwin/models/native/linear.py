@@ -1,42 +1,66 @@
-"""Layers on CPUs without gradients: linear ones through oneDNN in every precision, an MLP's a slice at a time.
+"""Linear layers on CPUs, through oneDNN in every precision.
 
 PyTorch's own way copies the bias into the result before it multiplies, and in fp32 multiplies by MKL, which is slower
 on AMD's CPUs.
 """
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.native import tokens
-from iwin.models.native.common import infers
+from iwin.models.native.common import infers, is_plain, multiplies
 from iwin.models.surroundings import compute_dtype
 
 
 class Linear(nn.Linear):
-    """A linear layer that takes the fastest way where `infers` holds."""
+    """A linear layer that takes the fastest way there is."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out)."""
-        if not infers(x):
+        if not multiplies(x):
             return super().forward(x)
-        dtype = compute_dtype(x)
-        bias = None if self.bias is None else self.bias.to(dtype)
-        return torch.ops.mkldnn._linear_pointwise(x.to(dtype), self.weight.to(dtype), bias, "none", [], "")
+        if not torch.is_grad_enabled():
+            return multiply(*in_precision(x, self.weight, self.bias))
+        if not is_plain(x):
+            return super().forward(x)
+        made: Tensor = _Linear.apply(x, self.weight, self.bias)
+        return made
 
 
-def add_mlp(x: Tensor, plus: Tensor, norm: nn.LayerNorm, mlp: nn.Module) -> Tensor:
-    """The sum s = x + plus of maps (..., C), and on top of it what an MLP makes of its norm: s + mlp(norm(s)).
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.dtypes = [None if given is None else given.dtype for given in (x, weight, bias)]
+        x, weight, bias = in_precision(x, weight, bias)
+        ctx.save_for_backward(x, weight)
+        return multiply(x, weight, bias)
 
-    Needs `infers`, and that nobody looks at the layers' calls: they get a slice of tokens (n, C) at a time. What it
-    becomes on the way stays in the CPU's caches, and that of all tokens is never there at once.
-    """
-    result = torch.empty(x.shape, dtype=torch.result_type(x, plus))
-    count = 1024 * torch.get_num_threads()
-    slices = (map_.flatten(0, -2).split(count) for map_ in (x, plus, result))
-    for part, more, made in zip(*slices, strict=True):
-        if more.dtype == compute_dtype(part) and tokens.norms(part, norm):
-            tokens.add_(made, mlp(tokens.add_and_norm(part, more, norm, total=made)))
-        else:
-            torch.add(part, more, out=made)
-            made += mlp(norm(made))
-    return result
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        of_x = multiply(grad, weight.t()) if needs_x else None
+        of_weight = weight_gradient(x, grad) if needs_weight else None
+        of_bias = grad.flatten(0, -2).sum(0) if needs_bias else None
+        gradients = (of_x, of_weight, of_bias)
+        return tuple(None if of is None else of.to(kind) for of, kind in zip(gradients, ctx.dtypes, strict=True))
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What a linear layer makes of x (..., in), by a weight (out, in) and a bias (out,) of the same precision."""
+    if not infers(x):  # a gradient that is to have one itself
+        return F.linear(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient (out, in) of a weight from a layer's input (..., in) and the gradient of its result (..., out)."""
+    return grad.flatten(0, -2).t() @ x.flatten(0, -2)
+
+
+def in_precision(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What a product takes, in the precision that it has."""
+    dtype = compute_dtype(x)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)

@@ -42,27 +42,51 @@ INLINE void everywhere(long numbers, const Work& work) {
     for (long at = n; at < n + STEP; at += LANES) work(at);
 }
 
+// Does `work` for each row on all threads, with room for sums[numbers] over the rows: those of a part of them.
+template <class Work>
+INLINE void in_parts(long rows, long numbers, float* sums, const Work& work) {
+  std::vector<float> parts(PARTS * numbers);
+#pragma omp parallel for schedule(dynamic)
+  for (long part = 0; part < PARTS; part++)
+    for (long row = rows * part / PARTS; row < rows * (part + 1) / PARTS; row++) work(row, &parts[part * numbers]);
+  std::fill_n(sums, numbers, 0.0f);
+  for (long part = 0; part < PARTS; part++)
+    for (long n = 0; n < numbers; n++) sums[n] += parts[part * numbers + n];
+}
+
+INLINE __m512 gelu(__m512 x, __m512 beyond) {
+  return _mm512_fnmadd_ps(size(x), beyond, _mm512_max_ps(x, _mm512_setzero_ps()));
+}
+
 template <class T>
 void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
   everywhere(numbers, [=](long at) {
     __m512 bell;
-    const __m512 value = T::load(x + at), beyond = tail<T>(size(value), bell);
-    T::store(out + at, _mm512_fnmadd_ps(size(value), beyond, _mm512_max_ps(value, _mm512_setzero_ps())));
+    const __m512 value = T::load(x + at);
+    T::store(out + at, gelu(value, tail<T>(size(value), bell)));
   });
 }
 
-// out = grad * d gelu(x) / dx, which is the distribution up to x, plus x times its density
+// out = gelu(x) once more; grad, of gelu(x), becomes that of x: times the distribution up to x, plus x times its density.
+// sums[channels] = the sum of the latter over the rows.
 template <class T>
-void gelu_backward(const typename T::Number* x, const typename T::Number* grad, typename T::Number* out, long numbers) {
+void gelu_backward(const typename T::Number* x, typename T::Number* grad, typename T::Number* out, float* sums,
+                   long rows, long channels) {
   const __m512 density = _mm512_set1_ps(float(M_2_SQRTPI * M_SQRT1_2 / 2));
-  everywhere(numbers, [=](long at) {
-    __m512 bell;
-    const __m512 value = T::load(x + at), beyond = tail<T>(size(value), bell);
-    const __mmask16 positive = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ);
-    const __m512 up_to = _mm512_mask_sub_ps(beyond, positive, _mm512_set1_ps(1.0f), beyond);
-    const __m512 rise = _mm512_mul_ps(_mm512_mul_ps(size(value), density), bell);
-    const __m512 slope = _mm512_mask_sub_ps(_mm512_add_ps(up_to, rise), (__mmask16)~positive, up_to, rise);
-    T::store(out + at, _mm512_mul_ps(slope, T::load(grad + at)));
+  in_parts(rows, channels, sums, [=](long row, float* sum) {
+    for (long c = 0; c < channels; c += LANES) {
+      const long at = row * channels + c;
+      __m512 bell;
+      const __m512 value = T::load(x + at), beyond = tail<T>(size(value), bell);
+      const __mmask16 positive = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ);
+      const __m512 up_to = _mm512_mask_sub_ps(beyond, positive, _mm512_set1_ps(1.0f), beyond);
+      const __m512 rise = _mm512_mul_ps(_mm512_mul_ps(size(value), density), bell);
+      const __m512 slope = _mm512_mask_sub_ps(_mm512_add_ps(up_to, rise), (__mmask16)~positive, up_to, rise);
+      const __m512 of_x = _mm512_mul_ps(slope, T::load(grad + at));
+      T::store(out + at, gelu(value, beyond));
+      T::store(grad + at, of_x);
+      _mm512_storeu_ps(sum + c, _mm512_add_ps(of_x, _mm512_loadu_ps(sum + c)));
+    }
   });
 }
 
@@ -116,39 +140,30 @@ template <class X, class Y>
 void norm_backward(const typename X::Number* map, const float* stats, const float* weight,
                    const typename Y::Number* grad, typename X::Number* of_map, float* of_weights, long rows,
                    long channels) {
-  std::vector<float> sums(PARTS * 2 * channels);
-#pragma omp parallel for schedule(dynamic)
-  for (long part = 0; part < PARTS; part++) {
-    float* of_weight = &sums[part * 2 * channels];
+  in_parts(rows, 2 * channels, of_weights, [=](long row, float* of_weight) {
     float* of_bias = of_weight + channels;
-    for (long r = rows * part / PARTS; r < rows * (part + 1) / PARTS; r++) {
-      const long start = r * channels;
-      const __m512 mean = _mm512_set1_ps(stats[2 * r]), scale = _mm512_set1_ps(stats[2 * r + 1]);
-      __m512 total[GROUP] = {}, along[GROUP] = {};
-      for (long c = 0; c < channels; c += STEP)
+    const long start = row * channels;
+    const __m512 mean = _mm512_set1_ps(stats[2 * row]), scale = _mm512_set1_ps(stats[2 * row + 1]);
+    __m512 total[GROUP] = {}, along[GROUP] = {};
+    for (long c = 0; c < channels; c += STEP)
 #pragma GCC unroll 2
-        for (long g = 0; g < GROUP; g++) {
-          const long at = c + g * LANES;
-          const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + at), mean), scale);
-          const __m512 slope = Y::load(grad + start + at), weighted = _mm512_mul_ps(slope, _mm512_loadu_ps(weight + at));
-          total[g] = _mm512_add_ps(total[g], weighted);
-          along[g] = _mm512_fmadd_ps(weighted, value, along[g]);
-          _mm512_storeu_ps(of_weight + at, _mm512_fmadd_ps(slope, value, _mm512_loadu_ps(of_weight + at)));
-          _mm512_storeu_ps(of_bias + at, _mm512_add_ps(slope, _mm512_loadu_ps(of_bias + at)));
-        }
-      const __m512 level = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(total[0], total[1])) / channels);
-      const __m512 tilt = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(along[0], along[1])) / channels);
-      for (long c = 0; c < channels; c += LANES) {
-        const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + c), mean), scale);
-        const __m512 weighted = _mm512_mul_ps(Y::load(grad + start + c), _mm512_loadu_ps(weight + c));
-        X::store(of_map + start + c,
-                 _mm512_mul_ps(_mm512_fnmadd_ps(tilt, value, _mm512_sub_ps(weighted, level)), scale));
+      for (long g = 0; g < GROUP; g++) {
+        const long at = c + g * LANES;
+        const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + at), mean), scale);
+        const __m512 slope = Y::load(grad + start + at), weighted = _mm512_mul_ps(slope, _mm512_loadu_ps(weight + at));
+        total[g] = _mm512_add_ps(total[g], weighted);
+        along[g] = _mm512_fmadd_ps(weighted, value, along[g]);
+        _mm512_storeu_ps(of_weight + at, _mm512_fmadd_ps(slope, value, _mm512_loadu_ps(of_weight + at)));
+        _mm512_storeu_ps(of_bias + at, _mm512_add_ps(slope, _mm512_loadu_ps(of_bias + at)));
       }
+    const __m512 level = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(total[0], total[1])) / channels);
+    const __m512 tilt = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(along[0], along[1])) / channels);
+    for (long c = 0; c < channels; c += LANES) {
+      const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + c), mean), scale);
+      const __m512 weighted = _mm512_mul_ps(Y::load(grad + start + c), _mm512_loadu_ps(weight + c));
+      X::store(of_map + start + c, _mm512_mul_ps(_mm512_fnmadd_ps(tilt, value, _mm512_sub_ps(weighted, level)), scale));
     }
-  }
-  std::fill_n(of_weights, 2 * channels, 0.0f);
-  for (long part = 0; part < PARTS; part++)
-    for (long n = 0; n < 2 * channels; n++) of_weights[n] += sums[part * 2 * channels + n];
+  });
 }
 
 template <class X, class Y>
@@ -160,8 +175,9 @@ void add(typename X::Number* map, const typename Y::Number* plus, long numbers) 
 
 #define EXPORT(T, NAME)                                                                                                \
   extern "C" void gelu_##NAME(const T::Number* x, T::Number* out, long numbers) { gelu<T>(x, out, numbers); }          \
-  extern "C" void gelu_backward_##NAME(const T::Number* x, const T::Number* grad, T::Number* out, long numbers) {      \
-    gelu_backward<T>(x, grad, out, numbers);                                                                           \
+  extern "C" void gelu_backward_##NAME(const T::Number* x, T::Number* grad, T::Number* out, float* sums, long rows,    \
+                                       long channels) {                                                                \
+    gelu_backward<T>(x, grad, out, sums, rows, channels);                                                              \
   }
 
 // Of a map in one precision and what is added to it, or made of it, in another.

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, runs
+from iwin.models.native.common import NAMES, is_plain, runs
 from iwin.models.surroundings import compute_dtype
 from iwin.native import library
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 
-_GROUP = 32
+GROUP = 32
 """Channels that the kernels work on at once."""
 
 # ---------------------------------------------------------------------------------------- LayerNorm and sums
@@ -97,49 +97,44 @@ def _norm(
 
 
 def activates(x: Tensor) -> bool:
-    """Whether `gelu` is for x (..., C)."""
-    return _is_for(x) and x.dtype == compute_dtype(x)
+    """Whether `gelu` and its gradient are for x (..., C), once it is in the precision of products."""
+    return _is_for(x)
 
 
-def gelu(x: Tensor) -> Tensor:
-    """GELU (erf form) of x (..., C), which `activates` accepts: within 3e-7 |x| in fp32, as PyTorch's.
+def gelu(x: Tensor, out: Tensor) -> Tensor:
+    """Write to `out` GELU (erf form) of x, within 3e-7 |x| in fp32, as PyTorch's; without gradients.
 
-    Without gradients x is overwritten.
+    Args:
+        x: (..., C), contiguous; `activates` accepts it.
+        out: like x; x itself will do.
+
+    Returns:
+        `out`.
     """
-    if torch.is_grad_enabled() or not x.is_contiguous():
-        made: Tensor = _Gelu.apply(x)
-        return made
-    _call(f"gelu_{NAMES[x.dtype]}", x, x, x.numel())
-    return x
+    _call(f"gelu_{NAMES[x.dtype]}", x, out, x.numel())
+    return out
 
 
-class _Gelu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.contiguous()
-        ctx.save_for_backward(x)
-        out = torch.empty_like(x)
-        _call(f"gelu_{NAMES[x.dtype]}", x, out, x.numel())
-        return out
+def gelu_backward_(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn the gradient of gelu(x) into that of x.
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        out = torch.empty_like(x)
-        _call(f"gelu_backward_{NAMES[x.dtype]}", x, grad.contiguous(), out, x.numel())
-        return out
+    Args:
+        x: (..., C), contiguous; `activates` accepts it.
+        grad: like x; what is overwritten.
+
+    Returns:
+        gelu(x) once more, which need not be kept for this, and the sum of x's gradient over its rows, float32 (C,).
+    """
+    made, total = torch.empty_like(x), torch.empty(x.shape[-1])
+    _call(f"gelu_backward_{NAMES[x.dtype]}", x, grad, made, total, x.numel() // x.shape[-1], x.shape[-1])
+    return made, total
 
 
 # ---------------------------------------------------------------------------------------- shared
 
 
 def _is_for(x: Tensor) -> bool:
-    if torch.compiler.is_compiling():
-        return False
-    if type(x) is not Tensor or torch._C._len_torch_dispatch_stack():
-        return False  # a tensor without data of its own, or somebody who looks at operators: these calls are none
-    return x.shape[-1] % _GROUP == 0 and runs(SOURCE, x, "gelu")
+    return not torch.compiler.is_compiling() and is_plain(x) and x.shape[-1] % GROUP == 0 and runs(SOURCE, x, "gelu")
 
 
 def _pair(x: Tensor) -> str:

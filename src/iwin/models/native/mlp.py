@@ -1,0 +1,81 @@
+"""An MLP on CPUs, whose hidden layer is four times as large as its map: never all there, or kept but once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from iwin.models.native import tokens
+from iwin.models.native.linear import Linear, in_precision, multiply, weight_gradient
+from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
+
+# ---------------------------------------------------------------------------------------- without gradients
+
+
+def add_mlp(x: Tensor, plus: Tensor, norm: nn.LayerNorm, mlp: nn.Module) -> Tensor:
+    """The sum s = x + plus of maps (..., C), and on top of it what an MLP makes of its norm: s + mlp(norm(s)).
+
+    Needs `infers`, and that nobody looks at the layers' calls: they get a slice of tokens (n, C) at a time. What it
+    becomes on the way stays in the CPU's caches, and that of all tokens is never there at once.
+    """
+    result = torch.empty(x.shape, dtype=torch.result_type(x, plus))
+    count = 1024 * torch.get_num_threads()
+    slices = (map_.flatten(0, -2).split(count) for map_ in (x, plus, result))
+    for part, more, made in zip(*slices, strict=True):
+        if more.dtype == compute_dtype(part) and tokens.norms(part, norm):
+            tokens.add_(made, mlp(tokens.add_and_norm(part, more, norm, total=made)))
+        else:
+            torch.add(part, more, out=made)
+            made += mlp(norm(made))
+    return result
+
+
+# ---------------------------------------------------------------------------------------- with gradients
+
+
+def trains(x: Tensor, wide: nn.Module, activation: nn.Module, drop: nn.Dropout, narrow: nn.Module) -> bool:
+    """Whether `train` does to x (..., C) what these layers do, and nobody looks at their calls."""
+    if not torch.is_grad_enabled() or not tokens.activates(x) or is_watched(wide, activation, drop, narrow):
+        return False
+    if type(wide) is not Linear or type(narrow) is not Linear or wide.out_features % tokens.GROUP:
+        return False
+    return is_gelu(activation) and not (drop.training and drop.p)
+
+
+def train(x: Tensor, wide: Linear, narrow: Linear) -> Tensor:
+    """What two linear layers with a GELU between them make of x (..., C), which `trains` accepts.
+
+    For the backward pass the hidden layer is kept as it is before the GELU; what that makes of it comes about once more
+    together with its gradient.
+    """
+    made: Tensor = _Mlp.apply(x, wide.weight, wide.bias, narrow.weight, narrow.bias)
+    return made
+
+
+class _Mlp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, wide: Tensor, wide_bias: Tensor | None, narrow: Tensor, narrow_bias: Tensor | None
+    ) -> Tensor:
+        ctx.dtypes = [None if given is None else given.dtype for given in (x, wide, wide_bias, narrow, narrow_bias)]
+        x, wide, wide_bias = in_precision(x, wide, wide_bias)
+        hidden = multiply(x, wide, wide_bias)
+        active, narrow, narrow_bias = in_precision(tokens.gelu(hidden, torch.empty_like(hidden)), narrow, narrow_bias)
+        ctx.save_for_backward(x, wide, hidden, narrow)
+        return multiply(active, narrow, narrow_bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, wide, hidden, narrow = ctx.saved_tensors
+        of_hidden = multiply(grad, narrow.t())
+        active, of_wide_bias = tokens.gelu_backward_(hidden, of_hidden)
+        gradients = (
+            multiply(of_hidden, wide.t()),
+            weight_gradient(x, of_hidden),
+            of_wide_bias,
+            weight_gradient(active, grad),
+            grad.flatten(0, -2).sum(0),
+        )
+        return tuple(None if kind is None else of.to(kind) for of, kind in zip(gradients, ctx.dtypes, strict=True))
