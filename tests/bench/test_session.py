@@ -11,7 +11,7 @@ from iwin.bench.machine import commit
 from iwin.bench.report import cells, growth_table
 from iwin.bench.session import TOLERANCES, Entry, Worker, check, complaint, describe, ending, measure, record
 from iwin.bench.subjects import Job, Subject
-from iwin.bench.worker import settle
+from iwin.bench.worker import settle, time_round
 
 SMALL = Job(variant="fp32", model="iwin_nano", frames=4, height=32, width=32)
 
@@ -187,6 +187,12 @@ def test_passes_are_repeated_until_they_get_no_faster(
     left = iter(times)
     monkeypatch.setattr("iwin.bench.worker.time_round", lambda _job, _subject: [next(left)])
     assert settle(SMALL, Subject(torch.Tensor, torch.Tensor, 1, 1)) == times[:passes]
+
+
+@pytest.mark.parametrize(("takes", "passes"), [(0.2, 3), (0.6, 1), (0.125, 4)])
+def test_passes_fill_a_turn(takes: float, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwin.bench.worker.seconds", lambda _step: takes)
+    assert time_round(SMALL, Subject(torch.Tensor, torch.Tensor, 1, 1)) == [takes] * passes
 
 
 def test_variables_that_change_what_is_measured_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

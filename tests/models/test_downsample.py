@@ -49,7 +49,8 @@ def test_what_it_does_not_do_is_left_to_the_layer() -> None:
     x = torch.zeros(1, 2, 5, 7, 8)
     assert takes(x, layer())
     assert takes(x, nn.Conv2d(8, 24, 3, stride=2, bias=False))
-    assert takes(torch.zeros(3, 1, 9, 13, 8), layer()), "as many positions as a patch has numbers"
+    assert takes(torch.zeros(1, 3, 9, 13, 8), layer()), "as many positions as a patch has numbers"
+    assert takes(torch.zeros(5, 3, 9, 13, 8), layer()), "in each clip, however many there are"
     assert not takes(torch.zeros(1, 1, 3, 147, 8), layer()), "one more"
     assert not takes(x[:0], layer())
     assert not takes(x[:, :, :4], layer()), "an even side"

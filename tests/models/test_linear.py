@@ -71,11 +71,31 @@ def test_gradients_of_gradients_are_pytorchs() -> None:
     torch.testing.assert_close(second(layer), plain, rtol=1e-4, atol=1e-4)
 
 
-def test_who_counts_operators_sees_those_of_training() -> None:
+def test_who_counts_operators_sees_them() -> None:
     mlp, x = Mlp(32, 64), torch.randn(5, 32, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         mlp(x).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * 2 * 5 * 32 * 64
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        mlp(x)
+    assert counter.get_total_flops() == 2 * 2 * 5 * 32 * 64
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_weights_that_are_more_than_their_data_decide_for_themselves(
+    grad: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Quantized(Tensor):
+        pass
+
+    mlp, x = Mlp(32, 64), torch.randn(5, 32)
+    expected = mlp(x)
+    for layer in (mlp.fc1, mlp.fc2):
+        layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Quantized))
+    monkeypatch.delattr("iwin.models.native.linear.multiply")
+    monkeypatch.delattr("iwin.models.native.mlp.multiply")
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(mlp(x).as_subclass(Tensor), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -212,8 +232,8 @@ def test_a_mlp_of_other_layers_runs_them() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
 
-    def trains(x: Tensor, mlp: Mlp) -> bool:
-        return mlps.trains(x, mlp.fc1, mlp.act, mlp.drop, mlp.fc2)
+    def takes(x: Tensor, mlp: Mlp) -> bool:
+        return mlps.takes(x, mlp.fc1, mlp.act, mlp.drop, mlp.fc2)
 
     def changed(name: str, layer: nn.Module) -> Mlp:
         mlp = Mlp(32, 64)
@@ -221,18 +241,18 @@ def test_a_mlp_of_other_layers_runs_them() -> None:
         return mlp
 
     x = torch.randn(5, 32)
-    assert trains(x, Mlp(32, 64))
-    assert trains(x, changed("fc2", Linear(64, 32, bias=False)))
-    assert trains(x, Mlp(32, 64, drop=0.5).eval())
-    assert not trains(x, Mlp(32, 64, drop=0.5))
-    assert not trains(x, Mlp(32, 48))
-    assert not trains(x.double(), Mlp(32, 64))
-    assert not trains(x, changed("act", nn.GELU(approximate="tanh")))
-    assert not trains(x, changed("act", nn.ReLU()))
-    assert not trains(x, changed("fc1", Doubled(32, 64)))
-    assert not trains(x, changed("fc2", nn.Linear(64, 32)))
+    assert takes(x, Mlp(32, 64))
+    assert takes(x, changed("fc2", Linear(64, 32, bias=False)))
+    assert takes(x, Mlp(32, 64, drop=0.5).eval())
+    assert not takes(x, Mlp(32, 64, drop=0.5))
+    assert not takes(x, Mlp(32, 48))
+    assert not takes(x.double(), Mlp(32, 64))
+    assert not takes(x, changed("act", nn.GELU(approximate="tanh")))
+    assert not takes(x, changed("act", nn.ReLU()))
+    assert not takes(x, changed("fc1", Doubled(32, 64)))
+    assert not takes(x, changed("fc2", nn.Linear(64, 32)))
     with torch.no_grad():
-        assert not trains(x, Mlp(32, 64))
+        assert not takes(x, Mlp(32, 64))
     bare = changed("fc1", Linear(32, 64, bias=False))
     expected = bare.fc2(F.gelu(bare.fc1(x)))
     torch.testing.assert_close(bare(x), expected, rtol=1e-5, atol=1e-6)

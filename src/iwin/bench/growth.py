@@ -16,9 +16,6 @@ FACTORS = {
 }
 """What is tried, as multiples of the middle."""
 
-TURN = 1.0
-"""Seconds that the passes of a turn take, about: one short pass by itself says little."""
-
 
 def steps(middle: Job) -> dict[str, list[Job]]:
     """The jobs around a middle, one number changed at a time; where a multiple is less than 1, it is 1."""
@@ -37,26 +34,14 @@ def steps(middle: Job) -> dict[str, list[Job]]:
     return {axis: list(dict.fromkeys(jobs)) for axis, jobs in found.items()}
 
 
-def passes(job: Job, middle: Job, seconds: float) -> int:
-    """How many passes of a job fill a turn, if one of the middle takes so many seconds and others as they have pixels.
-
-    At least as many as were asked for.
-    """
-    pixels, usual = (one.batch * one.frames * one.height * one.width for one in (job, middle))
-    return max(job.iterations, round(TURN / (seconds * pixels / usual)))
-
-
 def measure_growth(middle: Job, variants: Sequence[str], *, rounds: int, say: Say) -> dict[str, list[dict[str, Any]]]:
     """Measure variants with frames, side and batch changed one at a time around a job.
 
     Returns:
         For "frames", "pixels" and "batch": points with that number, "size" (the side of a frame, or height x width),
-        "variant", "iterations" (passes of a turn), "seconds" of a clip (median over rounds), "seconds_min",
-        "seconds_max" and "peak_bytes". What could not run is said and has no point.
+        "variant", "seconds" of a clip (median over rounds), "seconds_min", "seconds_max" and "peak_bytes". What could
+        not run is said and has no point.
     """
-    say("timing the middle, which tells how many passes fill a turn")
-    tried = measure([replace(middle, variant=name) for name in variants], rounds=1, say=lambda _: None)
-    once = {entry.job.variant: median(entry.rounds[0]) for entry in tried if entry.rounds}
     result: dict[str, list[dict[str, Any]]] = {}
     for axis, jobs in steps(middle).items():
         result[axis] = []
@@ -64,10 +49,7 @@ def measure_growth(middle: Job, variants: Sequence[str], *, rounds: int, say: Sa
             value = {"frames": job.frames, "pixels": job.height * job.width, "batch": job.batch}[axis]
             size = f"{job.height}" if job.height == job.width else f"{job.height}x{job.width}"
             say(f"growth: {AXES[axis]} {size if axis == 'pixels' else value}")
-            turns = [
-                replace(job, variant=name, iterations=passes(job, middle, once.get(name, TURN))) for name in variants
-            ]
-            entries = measure(turns, rounds=rounds, say=lambda _: None)
+            entries = measure([replace(job, variant=name) for name in variants], rounds=rounds, say=lambda _: None)
             for entry in entries:
                 if entry.error:
                     say(complaint(entry))
@@ -76,7 +58,6 @@ def measure_growth(middle: Job, variants: Sequence[str], *, rounds: int, say: Sa
                     "variant": entry.job.variant,
                     axis: value,
                     "size": size,
-                    "iterations": entry.job.iterations,
                     "seconds": 1 / median(entry.speeds),
                     "seconds_min": 1 / max(entry.speeds),
                     "seconds_max": 1 / min(entry.speeds),

@@ -53,7 +53,7 @@ def describe_machine() -> dict[str, Any]:
 
 def environment() -> dict[str, str]:
     """What the environment has of `VARIABLES`, but for what this program and PyTorch put there themselves."""
-    own = ("OMP_WAIT_POLICY", "TORCHINDUCTOR_CACHE_DIR")
+    own = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "TORCHINDUCTOR_CACHE_DIR")
     return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES) and name not in own}
 
 

@@ -1,7 +1,6 @@
 """One measurement: processes for all variants, the check that they compute the same, rounds in turn, the record."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -78,7 +77,6 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # who waits must not spin: others are measured
             )
         self.job = job
 

@@ -39,7 +39,6 @@ class Job:
         width: columns of a frame.
         train: a training step instead of a forward pass.
         device: "cpu" or "cuda".
-        iterations: passes of a round.
     """
 
     variant: str
@@ -50,7 +49,6 @@ class Job:
     width: int = 224
     train: bool = False
     device: str = "cpu"
-    iterations: int = 1
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ until they get no faster, for "round" a round's. It ends with its input.
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -30,6 +31,9 @@ STEADY = 0.03
 
 PATIENCE = 60
 """Seconds after which a variant is taken as it is."""
+
+TURN = 0.5
+"""Seconds that the passes of a turn take at least: a short pass by itself tells of caches that others have used."""
 
 PEAKS = 3
 """Passes whose memory is looked at."""
@@ -167,11 +171,17 @@ def settle(job: Job, subject: Subject) -> list[float]:
 
 
 def time_round(job: Job, subject: Subject) -> list[float]:
-    """Seconds of each pass of a round."""
+    """Seconds of each pass of a round, as many as fill a turn."""
+    times: list[float] = []
     if job.device != "cuda":
-        return [seconds(subject.step) for _ in range(job.iterations)]
+        while sum(times) < TURN:
+            times.append(seconds(subject.step))
+        return times
+    begun = time.perf_counter()
     subject.step()  # what others did in between has cooled the caches and the clock
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(job.iterations + 1)]
+    torch.cuda.synchronize()
+    passes = math.ceil(TURN / (time.perf_counter() - begun))
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(passes + 1)]
     events[0].record()
     for event in events[1:]:
         subject.step()

@@ -115,8 +115,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
-        if mlp.trains(x, self.fc1, self.act, self.drop, self.fc2):
-            return mlp.train(x, self.fc1, self.fc2)
+        if mlp.takes(x, self.fc1, self.act, self.drop, self.fc2):
+            return mlp.apply(x, self.fc1, self.fc2)
         return self.drop(self.fc2(self.drop(widen(x, self.fc1, self.act))))
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from iwin.bench.variants import Variant
 
 PRESETS = {
-    "h200": {"device": "cuda", "batch": 64, "rounds": 5, "iterations": 5},
-    "h200-train": {"train": True, "device": "cuda", "batch": 16, "rounds": 5, "iterations": 3},
+    "h200": {"device": "cuda", "batch": 64, "rounds": 5},
+    "h200-train": {"train": True, "device": "cuda", "batch": 16, "rounds": 5},
 }
 """Settings that go together; an option given beside one overrules it. The plain reference keeps gigabytes a clip for
 the backward pass, so fewer clips go into a training step."""
@@ -41,7 +41,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--batch", type=int, metavar="N", help="clips at once (default 1)")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds in which each variant has its turn (default 5)")
-    parser.add_argument("--iterations", type=int, metavar="N", help="passes of a turn (default 1; 5 on a GPU)")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="where to run (default: a GPU where there is one)")
     parser.add_argument("--preset", choices=sorted(PRESETS), help="settings for a machine")
     parser.add_argument("--out", metavar="DIR", help="write NAME.json and charts there")
@@ -122,7 +121,7 @@ def base_job(args: argparse.Namespace) -> "Job":
         raise ConfigError("there is no CUDA device here; give --device cpu")
     if args.model not in VIDEO_MODELS:
         raise ConfigError(f"there is no video model {args.model}; choose one of {', '.join(VIDEO_MODELS)}")
-    counts = {"--frames": args.frames, "--batch": args.batch, "--rounds": args.rounds, "--iterations": args.iterations}
+    counts = {"--frames": args.frames, "--batch": args.batch, "--rounds": args.rounds}
     wrong = [option for option, value in counts.items() if value is not None and value < 1]
     size = args.size or [112 if args.growth else 224]
     if wrong or len(size) > 2 or min(size) < 1:
@@ -136,7 +135,6 @@ def base_job(args: argparse.Namespace) -> "Job":
         width=size[-1],
         train=args.train,
         device=device,
-        iterations=args.iterations or (5 if device == "cuda" else 1),
     )
 
 

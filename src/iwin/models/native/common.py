@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.native import has
@@ -27,9 +27,11 @@ def _has(source: Path, name: str) -> bool:
     return has(source, name)
 
 
-def is_plain(x: Tensor) -> bool:
-    """Whether x has data of its own and nobody looks at operators, who would miss what is done without them."""
-    return type(x) is Tensor and not torch._C._len_torch_dispatch_stack()
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Whether tensors are no more than their data, and nobody looks at operators, who would miss what does without."""
+    if torch._C._len_torch_dispatch_stack():
+        return False
+    return all(tensor is None or type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
 
 
 def infers(x: Tensor) -> bool:

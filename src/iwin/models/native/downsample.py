@@ -1,4 +1,4 @@
-"""The convolution between stages as a matrix product, where its weights are more than the maps that it reads.
+"""The convolution between stages as a matrix product, where a clip has fewer positions than a patch has numbers.
 
 oneDNN's convolution turns weights around at each call, forward and backward, which then takes most of its time.
 """
@@ -15,13 +15,16 @@ from iwin.models.surroundings import is_watched
 
 def takes(x: Tensor, layer: nn.Module) -> bool:
     """Whether `convolve` does to x (B, T, H, W, C) what a layer does, and pays, and nobody looks at the layer."""
-    if type(layer) is not nn.Conv2d or is_watched(layer) or not multiplies(x) or not is_plain(x):
+    if type(layer) is not nn.Conv2d or is_watched(layer):
         return False
-    batch, time, height, width, channels = x.shape
+    if not multiplies(x) or not is_plain(x, layer.weight, layer.bias):
+        return False
+    _, time, height, width, channels = x.shape
     steps = (layer.stride, layer.padding, layer.dilation, layer.padding_mode)
     if layer.weight.shape[1:] != (channels, 3, 3) or steps != ((2, 2), (0, 0), (1, 1), "zeros"):
         return False
-    return 0 < batch * time * (height // 2) * (width // 2) <= 9 * channels and height % 2 == width % 2 == 1
+    positions = time * (height // 2) * (width // 2)  # of one clip, whose scores must not depend on those beside it
+    return x.numel() > 0 and positions <= 9 * channels and height % 2 == width % 2 == 1
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

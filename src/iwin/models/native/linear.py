@@ -19,12 +19,10 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out)."""
-        if not multiplies(x):
+        if not multiplies(x) or not is_plain(x, self.weight, self.bias):
             return super().forward(x)
         if not torch.is_grad_enabled():
             return multiply(*in_precision(x, self.weight, self.bias))
-        if not is_plain(x):
-            return super().forward(x)
         made: Tensor = _Linear.apply(x, self.weight, self.bias)
         return made
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from iwin.models.native import tokens
+from iwin.models.native.common import is_plain
 from iwin.models.native.linear import Linear, in_precision, multiply, weight_gradient
 from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 
@@ -34,17 +35,19 @@ def add_mlp(x: Tensor, plus: Tensor, norm: nn.LayerNorm, mlp: nn.Module) -> Tens
 # ---------------------------------------------------------------------------------------- with gradients
 
 
-def trains(x: Tensor, wide: nn.Module, activation: nn.Module, drop: nn.Dropout, narrow: nn.Module) -> bool:
-    """Whether `train` does to x (..., C) what these layers do, and nobody looks at their calls."""
+def takes(x: Tensor, wide: nn.Module, activation: nn.Module, drop: nn.Dropout, narrow: nn.Module) -> bool:
+    """Whether `apply` does to x (..., C) what these layers do, and nobody looks at their calls."""
     if not torch.is_grad_enabled() or not tokens.activates(x) or is_watched(wide, activation, drop, narrow):
         return False
     if type(wide) is not Linear or type(narrow) is not Linear or wide.out_features % tokens.GROUP:
         return False
+    if not is_plain(*wide.parameters(), *narrow.parameters()):
+        return False
     return is_gelu(activation) and not (drop.training and drop.p)
 
 
-def train(x: Tensor, wide: Linear, narrow: Linear) -> Tensor:
-    """What two linear layers with a GELU between them make of x (..., C), which `trains` accepts.
+def apply(x: Tensor, wide: Linear, narrow: Linear) -> Tensor:
+    """What two linear layers with a GELU between them make of x (..., C), which `takes` accepts.
 
     For the backward pass the hidden layer is kept as it is before the GELU; what that makes of it comes about once more
     together with its gradient.
