@@ -28,7 +28,7 @@ def _has(source: Path, name: str) -> bool:
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
-    """Whether tensors are no more than their data, and nobody looks at operators, who would miss what does without."""
+    """Whether tensors are no more than their data, and nobody looks at operators, which kernels may do without."""
     if torch._C._len_torch_dispatch_stack():
         return False
     return all(tensor is None or type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
