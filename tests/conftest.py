@@ -1,9 +1,8 @@
-import os
+from iwin.cli import spare_cores
 
-if "OMP_WAIT_POLICY" not in os.environ:  # as the command line does, before PyTorch is imported
-    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+spare_cores()  # as the command line does, before PyTorch is imported
 
-from tests.commands import trained
-from tests.runs import class_folders
+from tests.commands import trained  # noqa: E402
+from tests.runs import class_folders  # noqa: E402
 
 __all__ = ["class_folders", "trained"]

@@ -1,9 +1,11 @@
 """Precisions of the kernels for CPUs, and how far a result is from the exact one."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from iwin.models.native.common import NAMES
@@ -12,16 +14,58 @@ from iwin.native import has
 
 def precisions(source: Path, kernel: str) -> list[Any]:
     """Parameters of a test, one a precision; skipped where this CPU has no kernel for it."""
+    return [pytest.param(dtype, id=name, marks=needs(source, f"{kernel}_{name}")) for dtype, name in NAMES.items()]
+
+
+def pairs(source: Path, kernel: str) -> list[Any]:
+    """The same with whether products are in autocast's bf16."""
     return [
-        pytest.param(
-            dtype,
-            id=name,
-            marks=pytest.mark.skipif(not has(source, f"{kernel}_{name}"), reason=f"there is no {name} kernel here"),
-        )
-        for dtype, name in NAMES.items()
+        pytest.param(torch.float32, False, id="fp32", marks=needs(source, f"{kernel}_fp32")),
+        pytest.param(torch.float32, True, id="autocast", marks=needs(source, f"{kernel}_bf16")),
+        pytest.param(torch.bfloat16, False, id="bf16", marks=needs(source, f"{kernel}_bf16")),
     ]
+
+
+def needs(source: Path, kernel: str) -> pytest.MarkDecorator:
+    """Skip a test where this CPU has no such kernel."""
+    return pytest.mark.skipif(not has(source, kernel), reason=f"there is no {kernel} here")
 
 
 def error(found: Tensor, exact: Tensor) -> float:
     """Relative error by the norm."""
     return float((found.detach().double() - exact.detach()).norm() / exact.detach().norm())
+
+
+def assert_differentiates(
+    run: Callable[[], Tensor],
+    definition: Callable[..., Tensor],
+    given: Sequence[Tensor],
+    *,
+    mixed: bool,
+    tolerances: Mapping[torch.dtype, float],
+) -> list[Tensor]:
+    """Assert that a result and its gradients are those of a definition in float64, and have the right precisions.
+
+    Args:
+        run: what is tested.
+        definition: of `given`, in float64.
+        given: what `run` works on, and has gradients.
+        mixed: whether it runs in autocast's bf16.
+        tolerances: relative errors, by the precision of the result.
+
+    Returns:
+        The result and the gradients.
+    """
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        made = run()
+    assert made.dtype == (torch.bfloat16 if mixed else given[0].dtype)
+    grad = torch.randn(made.shape).to(made.dtype)
+    found = [made, *torch.autograd.grad(made, given, grad)]
+    exactly = [tensor.detach().double().requires_grad_() for tensor in given]
+    exact = definition(*exactly)
+    right = [exact, *torch.autograd.grad(exact, exactly, grad.double())]
+    for value, expected in zip(found, right, strict=True):
+        assert error(value, expected) < tolerances[made.dtype]
+    for value, tensor in zip(found[1:], given, strict=True):
+        assert value.dtype == tensor.dtype
+    return found

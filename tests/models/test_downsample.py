@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from iwin.engine.optim import build_optimizer
 from iwin.models.iwin import Downsample, IwinTransformer
 from iwin.models.native.downsample import convolve, takes
-from tests.models.precisions import error
+from tests.models.precisions import assert_differentiates
 
 
-def by_pytorch(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def by_pytorch(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     frames = F.conv2d(x.flatten(0, 1).permute(0, 3, 1, 2), weight, bias, stride=2)
     return frames.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
@@ -26,19 +26,16 @@ def test_result_and_gradients_are_those_of_the_definition(
     layer = nn.Conv2d(shape[-1], 2 * shape[-1], 3, stride=2, bias=bias).to(dtype)
     layer = layer.to(memory_format=torch.channels_last)
     x = torch.randn(shape).to(dtype).requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+    found = assert_differentiates(
+        lambda: convolve(x, layer.weight, layer.bias),
+        by_pytorch,
+        [x, *layer.parameters()],
+        mixed=mixed,
+        tolerances={torch.float32: 2e-6, torch.bfloat16: 6e-3},
+    )
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         assert takes(x, layer)
-        made = convolve(x, layer.weight, layer.bias)
-        with torch.no_grad():
-            assert torch.equal(convolve(x, layer.weight, layer.bias), made)
-    grad = torch.randn(made.shape).to(made.dtype)
-    found = [made, *torch.autograd.grad(made, [x, *layer.parameters()], grad)]
-    given = [tensor.detach().double().requires_grad_() for tensor in (x, *layer.parameters())]
-    exact = by_pytorch(given[0], given[1], given[2] if bias else None)
-    right = [exact, *torch.autograd.grad(exact, given, grad.double())]
-    for value, exactly, kind in zip(found, right, [made.dtype, *[dtype] * (len(given))], strict=True):
-        assert value.dtype == kind
-        assert error(value, exactly) < (2e-6 if made.dtype == torch.float32 else 6e-3)
+        assert torch.equal(convolve(x, layer.weight, layer.bias), found[0])
     assert found[2].is_contiguous(memory_format=torch.channels_last), "as the weight is"
 
 

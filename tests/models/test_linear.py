@@ -15,35 +15,28 @@ from iwin.models.native import tokens
 from iwin.models.native.common import infers
 from iwin.models.native.linear import Linear
 from iwin.native import library
-from tests.models.precisions import error, precisions
+from tests.models.precisions import assert_differentiates, pairs
 
 needs_kernels = pytest.mark.skipif(library(tokens.SOURCE) is None, reason="the kernels cannot be compiled here")
-PRECISIONS = precisions(tokens.SOURCE, "gelu")
+PAIRS = pairs(tokens.SOURCE, "gelu")
 
 # ------------------------------------------------------------------------------------------- linear layers
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 5e-3)])
-@pytest.mark.parametrize("mixed", [False, True])
-def test_gradients_of_linear_layers_are_those_of_their_definition(
-    bias: bool, dtype: torch.dtype, tolerance: float, mixed: bool
-) -> None:
+@pytest.mark.parametrize(("dtype", "mixed"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)])
+def test_gradients_of_linear_layers_are_those_of_their_definition(dtype: torch.dtype, mixed: bool, bias: bool) -> None:
     torch.manual_seed(0)
-    layer, x, grad = Linear(24, 40, bias=bias), torch.randn(2, 3, 5, 24).transpose(1, 2), torch.randn(2, 5, 3, 40)
-    mixed = mixed and dtype == torch.bfloat16
-    kind = torch.float32 if mixed else dtype
-    layer, x = layer.to(kind), x.to(kind).requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        made = layer(x)
+    layer = Linear(24, 40, bias=bias).to(dtype)
+    x = torch.randn(2, 3, 5, 24).transpose(1, 2).to(dtype).requires_grad_()
+    made, *_ = assert_differentiates(
+        lambda: layer(x),
+        F.linear,
+        [x, *layer.parameters()],
+        mixed=mixed,
+        tolerances={torch.float32: 2e-6, torch.bfloat16: 5e-3},
+    )
     assert type(made.grad_fn).__name__ == "_LinearBackward"
-    found = [made, *torch.autograd.grad(made, [x, *layer.parameters()], grad.to(dtype))]
-    given = [tensor.detach().double().requires_grad_() for tensor in (x, *layer.parameters())]
-    exact = F.linear(*given)
-    right = [exact, *torch.autograd.grad(exact, given, grad.to(dtype).double())]
-    for value, exactly, precision in zip(found, right, [dtype, kind, kind, kind], strict=False):
-        assert value.dtype == precision
-        assert error(value, exactly) < tolerance
 
 
 def test_only_the_gradients_that_are_asked_for_are_computed() -> None:
@@ -177,27 +170,20 @@ def test_stochastic_depth_without_gradients_leaves_out_whole_samples() -> None:
 # ------------------------------------------------------------------------------------------- MLPs in training
 
 
-@needs_kernels
-@pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(("dtype", "mixed"), PAIRS)
 def test_gradients_of_a_mlp_are_those_of_its_definition(dtype: torch.dtype, mixed: bool) -> None:
     torch.manual_seed(0)
-    mixed = mixed and dtype == torch.bfloat16
-    kind = torch.float32 if mixed else dtype
-    mlp, x, grad = Mlp(32, 96).to(kind), torch.randn(2, 3, 50, 32), torch.randn(2, 3, 50, 32).to(dtype)
+    mlp, x = Mlp(32, 96).to(dtype), torch.randn(2, 3, 50, 32).to(dtype).requires_grad_()
     for parameter in mlp.parameters():
         nn.init.normal_(parameter, std=0.5)
-    x = x.to(kind).requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        made = mlp(x)
+    made, *_ = assert_differentiates(
+        lambda: mlp(x),
+        lambda x, *weights: F.linear(F.gelu(F.linear(x, *weights[:2])), *weights[2:]),
+        [x, *mlp.parameters()],
+        mixed=mixed,
+        tolerances={torch.float32: 2e-6, torch.bfloat16: 1e-2},
+    )
     assert type(made.grad_fn).__name__ == "_MlpBackward"
-    found = [made, *torch.autograd.grad(made, [x, *mlp.parameters()], grad)]
-    given = [tensor.detach().double().requires_grad_() for tensor in (x, *mlp.parameters())]
-    exact = F.linear(F.gelu(F.linear(*given[:3])), *given[3:])
-    right = [exact, *torch.autograd.grad(exact, given, grad.double())]
-    for value, exactly, precision in zip(found, right, [dtype, *[kind] * 5], strict=True):
-        assert value.dtype == precision
-        assert error(value, exactly) < (2e-6 if dtype == torch.float32 else 1e-2)
 
 
 @needs_kernels

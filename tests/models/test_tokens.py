@@ -11,18 +11,12 @@ from torch import Tensor, nn
 from iwin.models.iwin import IwinBlock, Mlp
 from iwin.models.kernels.layers import LayerNorm
 from iwin.models.native import tokens
-from iwin.native import has, library
-from tests.models.precisions import error, precisions
+from iwin.native import library
+from tests.models.precisions import error, pairs, precisions
 
 pytestmark = pytest.mark.skipif(library(tokens.SOURCE) is None, reason="the kernels cannot be compiled here")
-needs_bf16 = pytest.mark.skipif(not has(tokens.SOURCE, "gelu_bf16"), reason="there is no bf16 kernel here")
 PRECISIONS = precisions(tokens.SOURCE, "gelu")
-PAIRS = [
-    pytest.param(torch.float32, False, id="fp32"),
-    pytest.param(torch.float32, True, id="autocast", marks=needs_bf16),
-    pytest.param(torch.bfloat16, False, id="bf16", marks=needs_bf16),
-]
-"""Precisions of a map, and whether products of it are in autocast's bf16."""
+PAIRS = pairs(tokens.SOURCE, "gelu")
 ROUNDING = 2**-8
 """Largest relative error of what is rounded to bf16."""
 
@@ -54,7 +48,7 @@ def exact_gelu(x: Tensor) -> Tensor:
 def test_gelu_is_close_at_every_size(dtype: torch.dtype) -> None:
     x = torch.linspace(-12, 12, 32 * 4000).view(-1, 32).to(dtype)
     exact = exact_gelu(x.double())
-    assert tokens.activates(x)
+    assert tokens.takes(x)
     made = torch.empty_like(x)
     assert tokens.gelu(x, made) is made
     allowed = 3e-7 * x.double().abs() if dtype == torch.float32 else 2 * ROUNDING * exact.abs() + 1e-12
@@ -182,7 +176,7 @@ def test_what_the_kernels_do_not_do_is_left_to_pytorch() -> None:
     assert not tokens.norms(torch.zeros(2, 24), LayerNorm(24))
     for other in (x.double(), x.half(), x.to("meta")):
         assert not tokens.norms(other, LayerNorm(32))
-        assert not tokens.activates(other)
+        assert not tokens.takes(other)
 
 
 def test_a_block_without_gradients_gives_what_its_layers_would() -> None:

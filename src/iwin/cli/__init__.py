@@ -38,14 +38,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 for an error that the user can mend, 130 when interrupted."""
-    # PyTorch's threads wait for each other spinning for milliseconds, which starves the decoders that they share the
-    # cores with; if they sleep at once, waking them costs small layers more than their work. So a tenth of a
-    # millisecond, about, by GNU's OpenMP, which PyTorch has on Linux. It is read when PyTorch is imported.
+def spare_cores() -> None:
+    """Have PyTorch's threads, where they wait for each other, spin for a moment and then sleep.
+
+    By themselves they spin for milliseconds, which starves the decoders that they share the cores with. If they sleep
+    at once, waking them costs small layers more than their work. GNU's OpenMP, which PyTorch has on Linux, takes a
+    number of turns, here about a tenth of a millisecond. Whoever has set OMP_WAIT_POLICY is left alone. It is read when
+    PyTorch is imported.
+    """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 for an error that the user can mend, 130 when interrupted."""
+    spare_cores()
     try:
         with plain_interrupts():
             args = build_parser().parse_args(argv)

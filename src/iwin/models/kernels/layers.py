@@ -31,6 +31,6 @@ def widen(x: Tensor, linear: nn.Module, activation: nn.Module) -> Tensor:
     if linear.bias is not None and ops.joins_gelu(x):
         return ops.linear_gelu(x, linear.weight, linear.bias)
     hidden = linear(x)
-    if torch.is_grad_enabled() or not tokens.activates(hidden):
+    if torch.is_grad_enabled() or not tokens.takes(hidden):
         return activation(hidden)
     return tokens.gelu(hidden, hidden)

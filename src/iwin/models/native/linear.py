@@ -21,16 +21,20 @@ class Linear(nn.Linear):
         """Map x (..., in) to (..., out)."""
         if not multiplies(x) or not is_plain(x, self.weight, self.bias):
             return super().forward(x)
-        if not torch.is_grad_enabled():
-            return multiply(*in_precision(x, self.weight, self.bias))
-        made: Tensor = _Linear.apply(x, self.weight, self.bias)
-        return made
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What a linear layer makes of x (..., in), which `multiplies` and `is_plain` accept, as `F.linear`."""
+    if not torch.is_grad_enabled():
+        return multiply(*in_precision(x, weight, bias))
+    made: Tensor = _Linear.apply(x, weight, bias)
+    return made
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.dtypes = [None if given is None else given.dtype for given in (x, weight, bias)]
         x, weight, bias = in_precision(x, weight, bias)
         ctx.save_for_backward(x, weight)
         return multiply(x, weight, bias)
@@ -42,8 +46,7 @@ class _Linear(torch.autograd.Function):
         of_x = multiply(grad, weight.t()) if needs_x else None
         of_weight = weight_gradient(x, grad) if needs_weight else None
         of_bias = grad.flatten(0, -2).sum(0) if needs_bias else None
-        gradients = (of_x, of_weight, of_bias)
-        return tuple(None if of is None else of.to(kind) for of, kind in zip(gradients, ctx.dtypes, strict=True))
+        return of_x, of_weight, of_bias  # autograd turns them to the precision of what was given
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

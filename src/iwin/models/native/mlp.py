@@ -37,7 +37,7 @@ def add_mlp(x: Tensor, plus: Tensor, norm: nn.LayerNorm, mlp: nn.Module) -> Tens
 
 def takes(x: Tensor, wide: nn.Module, activation: nn.Module, drop: nn.Dropout, narrow: nn.Module) -> bool:
     """Whether `apply` does to x (..., C) what these layers do, and nobody looks at their calls."""
-    if not torch.is_grad_enabled() or not tokens.activates(x) or is_watched(wide, activation, drop, narrow):
+    if not torch.is_grad_enabled() or not tokens.takes(x) or is_watched(wide, activation, drop, narrow):
         return False
     if type(wide) is not Linear or type(narrow) is not Linear or wide.out_features % tokens.GROUP:
         return False
@@ -61,7 +61,6 @@ class _Mlp(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, wide: Tensor, wide_bias: Tensor | None, narrow: Tensor, narrow_bias: Tensor | None
     ) -> Tensor:
-        ctx.dtypes = [None if given is None else given.dtype for given in (x, wide, wide_bias, narrow, narrow_bias)]
         x, wide, wide_bias = in_precision(x, wide, wide_bias)
         hidden = multiply(x, wide, wide_bias)
         active, narrow, narrow_bias = in_precision(tokens.gelu(hidden, torch.empty_like(hidden)), narrow, narrow_bias)
@@ -81,4 +80,4 @@ class _Mlp(torch.autograd.Function):
             weight_gradient(active, grad),
             grad.flatten(0, -2).sum(0),
         )
-        return tuple(None if kind is None else of.to(kind) for of, kind in zip(gradients, ctx.dtypes, strict=True))
+        return tuple(of if needed else None for of, needed in zip(gradients, ctx.needs_input_grad, strict=True))

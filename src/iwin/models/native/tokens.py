@@ -28,7 +28,7 @@ _PAIRS = {"fp32_fp32", "fp32_bf16", "bf16_bf16"}
 
 def norms(x: Tensor, norm: nn.LayerNorm) -> bool:
     """Whether `layer_norm` can do what a layer does to x (..., C)."""
-    if not _is_for(x) or _pair(x) not in _PAIRS or norm.normalized_shape != x.shape[-1:]:
+    if not takes(x) or _pair(x) not in _PAIRS or norm.normalized_shape != x.shape[-1:]:
         return False
     return all(type(weights) in (nn.Parameter, Tensor) for weights in (norm.weight, norm.bias))
 
@@ -64,7 +64,7 @@ class _LayerNorm(torch.autograd.Function):
         x = x.contiguous()
         stats = torch.empty(x.numel() // x.shape[-1], 2)
         ctx.save_for_backward(x, weight, stats)
-        ctx.pair, ctx.bias_dtype = _pair(x), bias.dtype
+        ctx.pair = _pair(x)
         return _norm(x, weight, bias, eps, stats=stats)
 
     @staticmethod
@@ -74,7 +74,7 @@ class _LayerNorm(torch.autograd.Function):
         of_x, of_weights = torch.empty_like(x), torch.empty(2, x.shape[-1])
         given = (x, stats, _numbers(weight), grad.contiguous())
         _call(f"norm_backward_{ctx.pair}", *given, of_x, of_weights, len(stats), x.shape[-1])
-        return of_x, of_weights[0].to(weight.dtype), of_weights[1].to(ctx.bias_dtype), None
+        return of_x, of_weights[0], of_weights[1], None  # autograd turns them to the precision of what was given
 
 
 def _norm(
@@ -96,16 +96,11 @@ def _norm(
 # ---------------------------------------------------------------------------------------- GELU
 
 
-def activates(x: Tensor) -> bool:
-    """Whether `gelu` and its gradient are for x (..., C), once it is in the precision of products."""
-    return _is_for(x)
-
-
 def gelu(x: Tensor, out: Tensor) -> Tensor:
     """Write to `out` GELU (erf form) of x, within 3e-7 |x| in fp32, as PyTorch's; without gradients.
 
     Args:
-        x: (..., C), contiguous; `activates` accepts it.
+        x: (..., C), contiguous; `takes` accepts it.
         out: like x; x itself will do.
 
     Returns:
@@ -119,7 +114,7 @@ def gelu_backward_(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Turn the gradient of gelu(x) into that of x.
 
     Args:
-        x: (..., C), contiguous; `activates` accepts it.
+        x: (..., C), contiguous; `takes` accepts it.
         grad: like x; what is overwritten.
 
     Returns:
@@ -133,7 +128,8 @@ def gelu_backward_(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
 # ---------------------------------------------------------------------------------------- shared
 
 
-def _is_for(x: Tensor) -> bool:
+def takes(x: Tensor) -> bool:
+    """Whether the kernels are for x (..., C), once it is in the precision of products."""
     return not torch.compiler.is_compiling() and is_plain(x) and x.shape[-1] % GROUP == 0 and runs(SOURCE, x, "gelu")
 
 
