@@ -1,5 +1,6 @@
-"""Linear layers through oneDNN, and MLPs of them, against PyTorch's."""
+"""Linear layers by kernels and through oneDNN, and MLPs of them, against float64 and PyTorch's."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -10,25 +11,33 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from iwin.models.iwin import IwinBlock, Mlp
+from iwin.models.native import linear as linears
 from iwin.models.native import mlp as mlps
 from iwin.models.native import tokens
 from iwin.models.native.common import infers
 from iwin.models.native.linear import Linear
 from iwin.native import library
-from tests.models.precisions import assert_differentiates, pairs
+from tests.models.precisions import assert_differentiates, error, pairs
+
+SIZES = {"kernels": (48, 80), "oneDNN": (24, 40)}
+"""Numbers in and out of layers that the kernels take, where they can be compiled, and of those that they do not."""
 
 needs_kernels = pytest.mark.skipif(library(tokens.SOURCE) is None, reason="the kernels cannot be compiled here")
 PAIRS = pairs(tokens.SOURCE, "gelu")
+KERNEL_PAIRS = pairs(linears.SOURCE, "weight_gradient")
 
 # ------------------------------------------------------------------------------------------- linear layers
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("by", SIZES)
 @pytest.mark.parametrize(("dtype", "mixed"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)])
-def test_gradients_of_linear_layers_are_those_of_their_definition(dtype: torch.dtype, mixed: bool, bias: bool) -> None:
+def test_gradients_of_linear_layers_are_those_of_their_definition(
+    dtype: torch.dtype, mixed: bool, by: str, bias: bool
+) -> None:
     torch.manual_seed(0)
-    layer = Linear(24, 40, bias=bias).to(dtype)
-    x = torch.randn(2, 3, 5, 24).transpose(1, 2).to(dtype).requires_grad_()
+    layer = Linear(*SIZES[by], bias=bias).to(dtype)
+    x = torch.randn(2, 3, 5, layer.in_features).transpose(1, 2).to(dtype).requires_grad_()
     made, *_ = assert_differentiates(
         lambda: layer(x),
         F.linear,
@@ -52,9 +61,11 @@ def test_only_the_gradients_that_are_asked_for_are_computed() -> None:
     assert x.grad is None
 
 
-def test_gradients_of_gradients_are_pytorchs() -> None:
+@pytest.mark.parametrize("by", SIZES)
+def test_gradients_of_gradients_are_pytorchs(by: str) -> None:
     torch.manual_seed(0)
-    layer, x = Linear(8, 16), torch.randn(3, 8, requires_grad=True)
+    layer = Linear(*SIZES[by])
+    x = torch.randn(3, layer.in_features, requires_grad=True)
 
     def second(forward: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
         first = torch.autograd.grad(forward(x).square().sum(), [x, layer.weight], create_graph=True)
@@ -92,14 +103,15 @@ def test_weights_that_are_more_than_their_data_decide_for_themselves(
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("by", SIZES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_linear_layers_without_gradients_equal_pytorchs(
-    bias: bool, dtype: torch.dtype, tolerance: float, mixed: bool
+    bias: bool, by: str, dtype: torch.dtype, tolerance: float, mixed: bool
 ) -> None:
     torch.manual_seed(0)
-    layer = Linear(24, 40, bias=bias)
-    x = torch.randn(2, 3, 24)
+    layer = Linear(*SIZES[by], bias=bias)
+    x = torch.randn(2, 3, layer.in_features)
     expected = F.linear(x, layer.weight, layer.bias)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed and dtype == torch.bfloat16):
         if not mixed:
@@ -165,6 +177,83 @@ def test_stochastic_depth_without_gradients_leaves_out_whole_samples() -> None:
         changed = (block(x) != x).flatten(1)
     assert ((changed.sum(1) == 0) | changed.all(1)).all()
     assert 0 < changed.all(1).sum() < 64
+
+
+# ------------------------------------------------------------------------------------------- kernels
+
+KERNELS = {torch.float32: 2e-6, torch.bfloat16: 5e-3}
+"""Tolerances of what comes in a precision; sums of bf16 products are in fp32, and so is a weight's gradient."""
+
+
+@pytest.mark.parametrize(("dtype", "mixed"), KERNEL_PAIRS)
+@pytest.mark.parametrize(("ins", "outs"), [(16, 16), (48, 32), (80, 48), (96, 400), (400, 112)])
+@pytest.mark.parametrize("rows", [*range(1, 10), 100, 1025, 2100])
+def test_kernels_multiply_any_number_of_rows_and_columns(
+    dtype: torch.dtype,
+    mixed: bool,
+    ins: int,
+    outs: int,
+    rows: int,
+    any_threads: Callable[[Callable[[], list[Tensor]]], None],
+) -> None:
+    torch.manual_seed(0)
+    kind = torch.bfloat16 if mixed else dtype
+    x, grad = torch.randn(rows, ins).to(kind), torch.randn(rows, outs).to(kind)
+    weight, bias = torch.randn(outs, ins).to(dtype), torch.randn(outs).to(dtype)
+
+    def results() -> list[Tensor]:
+        made, of_x = linears.multiply(x, weight, bias), linears.multiply(grad, weight, turned=True)
+        return [made, of_x, *linears.gradients(x, grad)]
+
+    with torch.no_grad():
+        found = results()
+        any_threads(results)
+        alone = linears.multiply(x[-1:], weight, bias)
+    assert torch.equal(alone, found[0][-1:]), "a row's result depends on those beside it"
+    wide_x, wide_grad, rounded = x.double(), grad.double(), weight.to(kind).double()
+    exact = [F.linear(wide_x, rounded, bias.double()), wide_grad @ rounded, wide_grad.t() @ wide_x, wide_grad.sum(0)]
+    for value, right, precision in zip(found, exact, [kind, kind, torch.float32, torch.float32], strict=True):
+        assert value.dtype == precision
+        assert error(value, right) < KERNELS[precision]
+
+
+@pytest.mark.parametrize(("dtype", "mixed"), KERNEL_PAIRS)
+def test_kernels_read_no_number_beyond_a_row_and_lose_none(dtype: torch.dtype, mixed: bool) -> None:
+    kind = torch.bfloat16 if mixed else dtype
+    weight = torch.ones(48, 16, dtype=dtype)
+    for place in range(3):
+        x, grad = torch.ones(3, 16, dtype=kind), torch.ones(3, 48, dtype=kind)
+        x[place, 15], grad[place, 47] = math.nan, math.inf
+        with torch.no_grad():
+            made, (of_weight, of_bias) = linears.multiply(x, weight), linears.gradients(x, grad)
+            of_x = linears.multiply(grad, weight, turned=True)
+        assert made.isnan().all(1).tolist() == made.isnan().any(1).tolist() == [row == place for row in range(3)]
+        assert of_x.isinf().all(1).tolist() == of_x.isinf().any(1).tolist() == [row == place for row in range(3)]
+        assert of_weight.isfinite().sum() == 47 * 15
+        assert of_bias.isinf().tolist() == [column == 47 for column in range(48)]
+
+
+@pytest.mark.parametrize(("dtype", "mixed"), KERNEL_PAIRS)
+def test_what_has_no_rows_gives_none_and_a_gradient_of_zero(dtype: torch.dtype, mixed: bool) -> None:
+    kind = torch.bfloat16 if mixed else dtype
+    x, grad, weight = torch.ones(0, 16, dtype=kind), torch.ones(0, 96, dtype=kind), torch.ones(96, 16, dtype=dtype)
+    with torch.no_grad():
+        assert linears.multiply(x, weight).shape == (0, 96)
+        assert linears.multiply(grad, weight, turned=True).shape == (0, 16)
+        of_weight, of_bias = linears.gradients(x, grad)
+    assert not of_weight.any()
+    assert not of_bias.any()
+
+
+@needs_kernels
+def test_kernels_take_the_layers_that_are_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(linears, "call", lambda _source, kernel, *_: called.append(kernel))
+    for (ins, outs), kernels in zip(SIZES.values(), (["linear_fp32_fp32"], []), strict=True):
+        with torch.no_grad():
+            Linear(ins, outs)(torch.randn(2, ins))
+        assert called == kernels
+        called.clear()
 
 
 # ------------------------------------------------------------------------------------------- MLPs in training

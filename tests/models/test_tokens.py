@@ -1,7 +1,7 @@
 """LayerNorm, GELU and sums in C++ against PyTorch's in float64."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -19,21 +19,6 @@ PRECISIONS = precisions(tokens.SOURCE, "gelu")
 PAIRS = pairs(tokens.SOURCE, "gelu")
 ROUNDING = 2**-8
 """Largest relative error of what is rounded to bf16."""
-
-
-@pytest.fixture
-def any_threads() -> Iterator[Callable[[Callable[[], list[Tensor]]], None]]:
-    """Assert that a result does not depend on the number of threads."""
-    before = torch.get_num_threads()
-
-    def check(results: Callable[[], list[Tensor]]) -> None:
-        torch.set_num_threads(1)
-        alone = results()
-        torch.set_num_threads(3)
-        assert all(torch.equal(a, b) for a, b in zip(alone, results(), strict=True))
-
-    yield check
-    torch.set_num_threads(before)
 
 
 def exact_gelu(x: Tensor) -> Tensor:
@@ -57,26 +42,18 @@ def test_gelu_is_close_at_every_size(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_gelus_gradient_is_close_at_every_size(
-    dtype: torch.dtype, any_threads: Callable[[Callable[[], list[Tensor]]], None]
-) -> None:
-    x = torch.linspace(-12, 12, 96 * 4000).view(-1, 96).to(dtype)
+def test_gelus_gradient_is_close_at_every_size(dtype: torch.dtype) -> None:
+    x = torch.linspace(-12, 12, 32 * 4000).view(-1, 32).to(dtype)
     grad = torch.randn_like(x)
     exact_input = x.double().requires_grad_()
     (exact,) = torch.autograd.grad(exact_gelu(exact_input), exact_input, grad.double())
-
-    def results() -> list[Tensor]:
-        of_x = grad.clone()
-        return [of_x, *tokens.gelu_backward_(x, of_x)]
-
-    found, again, total = results()
-    any_threads(results)
+    found = grad.clone()
+    again = tokens.gelu_backward_(x, found)
     allowed = 4e-7 * grad.double().abs()
     if dtype == torch.bfloat16:
         allowed = 3e-4 * grad.double().abs() + ROUNDING * exact.abs()
     assert ((found.double() - exact).abs() <= allowed).all()
     assert torch.equal(again, tokens.gelu(x, torch.empty_like(x)))
-    assert error(total, exact.sum(0)) < (1e-6 if dtype == torch.float32 else 1e-3)
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -85,7 +62,7 @@ def test_gelu_of_numbers_at_the_end_and_of_none(dtype: torch.dtype) -> None:
     x[:6] = torch.tensor([0.0, 1e20, -1e20, math.inf, 1e38, -1e38])
     x[6] = math.nan
     slopes = torch.ones_like(x)
-    for made in (tokens.gelu(x, torch.empty_like(x)), tokens.gelu_backward_(x, slopes)[0]):
+    for made in (tokens.gelu(x, torch.empty_like(x)), tokens.gelu_backward_(x, slopes)):
         assert made[:6].tolist() == [*x[:2].tolist(), 0.0, math.inf, x[4].item(), 0.0]
         assert made[6].isnan()
     assert slopes[:6].tolist() == [0.5, 1.0, 0.0, 1.0, 1.0, 0.0]

@@ -24,7 +24,7 @@ from iwin.models.kernels.layers import LayerNorm, widen
 from iwin.models.native import attention as native_kernels
 from iwin.models.native import depthwise, downsample, mlp
 from iwin.models.native.common import infers
-from iwin.models.native.linear import Linear
+from iwin.models.native.linear import Linear, linear
 from iwin.models.surroundings import is_watched
 from iwin.models.windows import Windows, deinterleave, interleave, pad_to_windows, windows_of
 
@@ -260,7 +260,7 @@ class PatchEmbed(nn.Module):
         x = x.unflatten(3, (-1, w)).unflatten(2, (-1, h)).unflatten(1, (-1, t))
         x = x.flatten(6).permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
         weight = self.proj.weight.view(len(self.proj.weight), -1, t, h, w).permute(0, 2, 3, 4, 1).flatten(1)
-        x = F.linear(x, weight, self.proj.bias)
+        x = linear(x, weight, self.proj.bias)
         return x if self.norm is None else self.norm(x)
 
 

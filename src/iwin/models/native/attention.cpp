@@ -34,20 +34,12 @@ constexpr float RISE = 8;
 // For keys and queries that only fill up a tile: 2^x underflows to 0 as for infinity, of which a difference is no number.
 constexpr float FAR = 1e30f;
 
-using Word = int32_t;
-
 struct Fp32Words : Fp32 {
-  static constexpr long PACK = 1;  // numbers of a word
-  static __m512 add_product(__m512 sum, __m512i a, __m512i b) {
-    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
-  }
   static __m512i pack(const __m512* rows) { return _mm512_castps_si512(rows[0]); }
 };
 
 #ifdef __AVX512BF16__
 struct Bf16Words : Bf16 {
-  static constexpr long PACK = 2;
-  static __m512 add_product(__m512 sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
   // 16 words from two rows of fp32: the first row's numbers are the words' lower halves. Halves round away from 0, which
   // takes fewer instructions than to even.
   static __m512i pack(const __m512* rows) {

@@ -1,12 +1,13 @@
 """What the kernels share: their precisions, and when they run."""
 
+import ctypes
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from iwin.models.surroundings import compute_dtype, needs_pytorch
-from iwin.native import has
+from iwin.native import has, library
 
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 """How the kernels' names end, by precision."""
@@ -25,6 +26,20 @@ def runs(source: Path, x: Tensor, kernel: str = "forward") -> bool:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has(source: Path, name: str) -> bool:
     return has(source, name)
+
+
+def call(source: Path, name: str, *arguments: Tensor | float | None) -> None:
+    """Run a kernel of a file on pointers to contiguous tensors, or to none, and on numbers."""
+    words = [a if isinstance(a, int | float) else 0 if a is None else a.data_ptr() for a in arguments]
+    kernel = getattr(library(source), name)
+    if kernel.argtypes is None:
+        kernel.argtypes = [ctypes.c_float if isinstance(word, float) else ctypes.c_ssize_t for word in words]
+    kernel(*words)
+
+
+def numbers_of(weights: Tensor | None) -> Tensor | None:
+    """Weights, one a channel, as the kernels read them: in fp32, contiguous."""
+    return None if weights is None else weights.float().contiguous()
 
 
 def is_plain(*tensors: Tensor | None) -> bool:

@@ -1,17 +1,25 @@
-"""Linear layers on CPUs, through oneDNN in every precision.
+"""Linear layers on CPUs, by compiled kernels, or by oneDNN where those are not for a layer or a CPU.
 
-PyTorch's own way copies the bias into the result before it multiplies, and in fp32 multiplies by MKL, which is slower
-on AMD's CPUs.
+The kernels read weights as they are. Else they are passed over more than once: autocast turns them to bf16, oneDNN
+puts them into an order of its own. PyTorch's own way, which is never taken, copies the bias into the result first.
 """
 
+import math
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.native.common import infers, is_plain, multiplies
+from iwin.models.native.common import NAMES, call, is_plain, multiplies, numbers_of
 from iwin.models.surroundings import compute_dtype
+from iwin.native import has
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+
+_LANES = 16
+"""Numbers that the kernels work on at once."""
 
 
 class Linear(nn.Linear):
@@ -19,15 +27,15 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out)."""
-        if not multiplies(x) or not is_plain(x, self.weight, self.bias):
-            return super().forward(x)
         return linear(x, self.weight, self.bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """What a linear layer makes of x (..., in), which `multiplies` and `is_plain` accept, as `F.linear`."""
+    """As `F.linear`: what weight (out, in) and bias (out,) make of x (..., in)."""
+    if not multiplies(x) or not is_plain(x, weight, bias):
+        return F.linear(x, weight, bias)
     if not torch.is_grad_enabled():
-        return multiply(*in_precision(x, weight, bias))
+        return multiply(x.to(compute_dtype(x)), weight, bias)
     made: Tensor = _Linear.apply(x, weight, bias)
     return made
 
@@ -35,33 +43,72 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        x, weight, bias = in_precision(x, weight, bias)
+        x = x.to(compute_dtype(x))
         ctx.save_for_backward(x, weight)
         return multiply(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        of_x = multiply(grad, weight.t()) if needs_x else None
-        of_weight = weight_gradient(x, grad) if needs_weight else None
-        of_bias = grad.flatten(0, -2).sum(0) if needs_bias else None
-        return of_x, of_weight, of_bias  # autograd turns them to the precision of what was given
+        needs_x, *needs_weights = ctx.needs_input_grad
+        of_x = multiply(grad, weight, turned=True) if needs_x else None
+        of_weights = gradients(x, grad) if any(needs_weights) else (None, None)
+        kept = (of if needed else None for of, needed in zip(of_weights, needs_weights, strict=True))
+        return of_x, *kept  # autograd turns them to the precision of what was given
 
 
-def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What a linear layer makes of x (..., in), by a weight (out, in) and a bias (out,) of the same precision."""
-    if not infers(x):  # a gradient that is to have one itself
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, turned: bool = False) -> Tensor:
+    """What a linear layer makes of x, in whose precision it computes.
+
+    Args:
+        x: (..., in).
+        weight: (out, in), or (in, out) if it is `turned`.
+        bias: (out,).
+        turned: as the gradient of a layer's input takes the layer's weight.
+    """
+    outs = weight.shape[1 if turned else 0]
+    kernel = _kernel_for(x, outs, "linear", weight)
+    if kernel is not None:
+        x, weight, made = x.contiguous(), weight.contiguous(), x.new_empty(*x.shape[:-1], outs)
+        call(SOURCE, kernel, x, weight, numbers_of(bias), made, int(turned), *_sizes(x), outs)
+        return made
+    weight = (weight.t() if turned else weight).to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    if torch.is_grad_enabled():  # a gradient that is to have one itself
         return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """The gradient (out, in) of a weight from a layer's input (..., in) and the gradient of its result (..., out)."""
-    return grad.flatten(0, -2).t() @ x.flatten(0, -2)
+def gradients(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of a weight (out, in) and of a bias (out,).
+
+    Args:
+        x: (..., in), what the layer was given.
+        grad: (..., out), the gradient of what it made.
+    """
+    outs = grad.shape[-1]
+    kernel = _kernel_for(x, outs, "weight_gradient")
+    if kernel is not None:
+        x, grad = x.contiguous(), grad.contiguous()
+        of_weight, of_bias = torch.empty(outs, x.shape[-1]), torch.empty(outs)
+        call(SOURCE, kernel, x, grad, of_weight, of_bias, *_sizes(x), outs)
+        return of_weight, of_bias
+    rows = grad.flatten(0, -2)
+    return rows.t() @ x.flatten(0, -2), rows.sum(0)
 
 
-def in_precision(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What a product takes, in the precision that it has."""
-    dtype = compute_dtype(x)
-    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+def _kernel_for(x: Tensor, outs: int, name: str, weight: Tensor | None = None) -> str | None:
+    """The kernel by the name of what it does, for so many numbers out of each row of x (..., in), if there is one.
+
+    It has no gradients, and takes contiguous tensors: x as it is, weights in fp32 as well, and biases in fp32 alone.
+    """
+    if torch.is_grad_enabled() or x.shape[-1] % _LANES or outs % _LANES:
+        return None
+    kinds = [str(NAMES.get(tensor.dtype)) for tensor in (weight, x) if tensor is not None]
+    kernel = "_".join([name, *kinds])
+    return kernel if has(SOURCE, kernel) else None
+
+
+def _sizes(x: Tensor) -> tuple[int, int]:
+    """Rows and columns of x (..., columns), as the kernels take it."""
+    return math.prod(x.shape[:-1]), x.shape[-1]

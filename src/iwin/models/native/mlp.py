@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from iwin.models.native import tokens
 from iwin.models.native.common import is_plain
-from iwin.models.native.linear import Linear, in_precision, multiply, weight_gradient
+from iwin.models.native.linear import Linear, gradients, multiply
 from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 
 # ---------------------------------------------------------------------------------------- without gradients
@@ -61,23 +61,16 @@ class _Mlp(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, wide: Tensor, wide_bias: Tensor | None, narrow: Tensor, narrow_bias: Tensor | None
     ) -> Tensor:
-        x, wide, wide_bias = in_precision(x, wide, wide_bias)
+        x = x.to(compute_dtype(x))
         hidden = multiply(x, wide, wide_bias)
-        active, narrow, narrow_bias = in_precision(tokens.gelu(hidden, torch.empty_like(hidden)), narrow, narrow_bias)
         ctx.save_for_backward(x, wide, hidden, narrow)
-        return multiply(active, narrow, narrow_bias)
+        return multiply(tokens.gelu(hidden, torch.empty_like(hidden)), narrow, narrow_bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, wide, hidden, narrow = ctx.saved_tensors
-        of_hidden = multiply(grad, narrow.t())
-        active, of_wide_bias = tokens.gelu_backward_(hidden, of_hidden)
-        gradients = (
-            multiply(of_hidden, wide.t()),
-            weight_gradient(x, of_hidden),
-            of_wide_bias,
-            weight_gradient(active, grad),
-            grad.flatten(0, -2).sum(0),
-        )
-        return tuple(of if needed else None for of, needed in zip(gradients, ctx.needs_input_grad, strict=True))
+        of_hidden = multiply(grad, narrow, turned=True)
+        active = tokens.gelu_backward_(hidden, of_hidden)
+        made = (multiply(of_hidden, wide, turned=True), *gradients(x, of_hidden), *gradients(active, grad))
+        return tuple(of if needed else None for of, needed in zip(made, ctx.needs_input_grad, strict=True))

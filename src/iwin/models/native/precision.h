@@ -12,17 +12,25 @@ namespace {
 
 constexpr long LANES = 16;  // numbers of a register
 
+// What products are made of: in bf16 two numbers that follow each other along the summed axis, in fp32 one.
+using Word = int32_t;
+
 struct Fp32 {
   using Number = float;
   static constexpr bool EXACT = true;
+  static constexpr long PACK = 1;  // numbers of a word
   static __m512 load(const float* numbers) { return _mm512_loadu_ps(numbers); }
   static void store(float* numbers, __m512 values) { _mm512_storeu_ps(numbers, values); }
+  static __m512 add_product(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
+  }
 };
 
 #ifdef __AVX512BF16__
 struct Bf16 {
   using Number = uint16_t;
   static constexpr bool EXACT = false;
+  static constexpr long PACK = 2;
   static __m512 load(const uint16_t* numbers) {
     const __m256i halves = _mm256_loadu_si256((const __m256i*)numbers);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
@@ -30,6 +38,7 @@ struct Bf16 {
   static void store(uint16_t* numbers, __m512 values) {
     _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
   }
+  static __m512 add_product(__m512 sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
 };
 #endif
 

@@ -68,25 +68,18 @@ void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
 }
 
 // out = gelu(x) once more; grad, of gelu(x), becomes that of x: times the distribution up to x, plus x times its density.
-// sums[channels] = the sum of the latter over the rows.
 template <class T>
-void gelu_backward(const typename T::Number* x, typename T::Number* grad, typename T::Number* out, float* sums,
-                   long rows, long channels) {
+void gelu_backward(const typename T::Number* x, typename T::Number* grad, typename T::Number* out, long numbers) {
   const __m512 density = _mm512_set1_ps(float(M_2_SQRTPI * M_SQRT1_2 / 2));
-  in_parts(rows, channels, sums, [=](long row, float* sum) {
-    for (long c = 0; c < channels; c += LANES) {
-      const long at = row * channels + c;
-      __m512 bell;
-      const __m512 value = T::load(x + at), beyond = tail<T>(size(value), bell);
-      const __mmask16 positive = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ);
-      const __m512 up_to = _mm512_mask_sub_ps(beyond, positive, _mm512_set1_ps(1.0f), beyond);
-      const __m512 rise = _mm512_mul_ps(_mm512_mul_ps(size(value), density), bell);
-      const __m512 slope = _mm512_mask_sub_ps(_mm512_add_ps(up_to, rise), (__mmask16)~positive, up_to, rise);
-      const __m512 of_x = _mm512_mul_ps(slope, T::load(grad + at));
-      T::store(out + at, gelu(value, beyond));
-      T::store(grad + at, of_x);
-      _mm512_storeu_ps(sum + c, _mm512_add_ps(of_x, _mm512_loadu_ps(sum + c)));
-    }
+  everywhere(numbers, [=](long at) {
+    __m512 bell;
+    const __m512 value = T::load(x + at), beyond = tail<T>(size(value), bell);
+    const __mmask16 positive = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ);
+    const __m512 up_to = _mm512_mask_sub_ps(beyond, positive, _mm512_set1_ps(1.0f), beyond);
+    const __m512 rise = _mm512_mul_ps(_mm512_mul_ps(size(value), density), bell);
+    const __m512 slope = _mm512_mask_sub_ps(_mm512_add_ps(up_to, rise), (__mmask16)~positive, up_to, rise);
+    T::store(out + at, gelu(value, beyond));
+    T::store(grad + at, _mm512_mul_ps(slope, T::load(grad + at)));
   });
 }
 
@@ -175,9 +168,8 @@ void add(typename X::Number* map, const typename Y::Number* plus, long numbers) 
 
 #define EXPORT(T, NAME)                                                                                                \
   extern "C" void gelu_##NAME(const T::Number* x, T::Number* out, long numbers) { gelu<T>(x, out, numbers); }          \
-  extern "C" void gelu_backward_##NAME(const T::Number* x, T::Number* grad, T::Number* out, float* sums, long rows,    \
-                                       long channels) {                                                                \
-    gelu_backward<T>(x, grad, out, sums, rows, channels);                                                              \
+  extern "C" void gelu_backward_##NAME(const T::Number* x, T::Number* grad, T::Number* out, long numbers) {            \
+    gelu_backward<T>(x, grad, out, numbers);                                                                           \
   }
 
 // Of a map in one precision and what is added to it, or made of it, in another.

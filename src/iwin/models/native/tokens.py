@@ -3,7 +3,6 @@
 They are for eager execution: `torch.compile` joins such layers with what stands around them, and does it better.
 """
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, is_plain, runs
+from iwin.models.native.common import NAMES, call, is_plain, numbers_of, runs
 from iwin.models.surroundings import compute_dtype
-from iwin.native import library
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 
@@ -55,7 +53,7 @@ def add_and_norm(x: Tensor, plus: Tensor, norm: nn.LayerNorm, *, total: Tensor) 
 
 def add_(x: Tensor, plus: Tensor) -> None:
     """Add to x (..., C), which `norms` accepts, what products gave: both are contiguous, without gradients."""
-    _call(f"add_{_pair(x)}", x, plus, x.numel())
+    call(SOURCE, f"add_{_pair(x)}", x, plus, x.numel())
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -72,8 +70,8 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, stats = ctx.saved_tensors
         of_x, of_weights = torch.empty_like(x), torch.empty(2, x.shape[-1])
-        given = (x, stats, _numbers(weight), grad.contiguous())
-        _call(f"norm_backward_{ctx.pair}", *given, of_x, of_weights, len(stats), x.shape[-1])
+        given = (x, stats, numbers_of(weight), grad.contiguous())
+        call(SOURCE, f"norm_backward_{ctx.pair}", *given, of_x, of_weights, len(stats), x.shape[-1])
         return of_x, of_weights[0], of_weights[1], None  # autograd turns them to the precision of what was given
 
 
@@ -88,8 +86,8 @@ def _norm(
     stats: Tensor | None = None,
 ) -> Tensor:
     out = torch.empty(x.shape, dtype=compute_dtype(x))
-    given = (x, plus, _numbers(weight), _numbers(bias), eps)
-    _call(f"norm_{_pair(x)}", *given, total, out, stats, x.numel() // x.shape[-1], x.shape[-1])
+    given = (x, plus, numbers_of(weight), numbers_of(bias), float(eps))
+    call(SOURCE, f"norm_{_pair(x)}", *given, total, out, stats, x.numel() // x.shape[-1], x.shape[-1])
     return out
 
 
@@ -106,11 +104,11 @@ def gelu(x: Tensor, out: Tensor) -> Tensor:
     Returns:
         `out`.
     """
-    _call(f"gelu_{NAMES[x.dtype]}", x, out, x.numel())
+    call(SOURCE, f"gelu_{NAMES[x.dtype]}", x, out, x.numel())
     return out
 
 
-def gelu_backward_(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+def gelu_backward_(x: Tensor, grad: Tensor) -> Tensor:
     """Turn the gradient of gelu(x) into that of x.
 
     Args:
@@ -118,11 +116,11 @@ def gelu_backward_(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
         grad: like x; what is overwritten.
 
     Returns:
-        gelu(x) once more, which need not be kept for this, and the sum of x's gradient over its rows, float32 (C,).
+        gelu(x) once more, which need not be kept for this.
     """
-    made, total = torch.empty_like(x), torch.empty(x.shape[-1])
-    _call(f"gelu_backward_{NAMES[x.dtype]}", x, grad, made, total, x.numel() // x.shape[-1], x.shape[-1])
-    return made, total
+    made = torch.empty_like(x)
+    call(SOURCE, f"gelu_backward_{NAMES[x.dtype]}", x, grad, made, x.numel())
+    return made
 
 
 # ---------------------------------------------------------------------------------------- shared
@@ -136,21 +134,3 @@ def takes(x: Tensor) -> bool:
 def _pair(x: Tensor) -> str:
     """How the kernels' names end that read x and write in the precision of products, or the other way round."""
     return f"{NAMES.get(x.dtype)}_{NAMES.get(compute_dtype(x))}"
-
-
-def _numbers(weights: Tensor) -> Tensor:
-    return weights.float().contiguous()
-
-
-def _call(name: str, *arguments: Tensor | float | None) -> None:
-    """Run a kernel on pointers to contiguous tensors, or to none, and on numbers."""
-    kernel = getattr(library(SOURCE), name)
-    kernel(*(_as_c(argument) for argument in arguments))
-
-
-def _as_c(argument: Tensor | float | None) -> Any:
-    if isinstance(argument, float):
-        return ctypes.c_float(argument)
-    if isinstance(argument, int):
-        return ctypes.c_long(argument)
-    return ctypes.c_void_p(None if argument is None else argument.data_ptr())

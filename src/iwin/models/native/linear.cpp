@@ -1,0 +1,339 @@
+// The products of linear layers and of their gradients, for CPUs with AVX-512.
+//
+// Each is made of tiles of 8 rows and 48 columns, whose sums stay in registers along the whole summed axis; that axis goes
+// by words (precision.h). One operand is read where it lies, a word at a time for all columns. Of the other one, panels
+// of 48 columns are turned to words side by side, and rounded to bf16 where that is the precision, so that weights in
+// fp32 need no copy in bf16. A sum is the same whatever the number of rows, columns and threads around it.
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "precision.h"
+
+namespace {
+
+constexpr long ROWS = 8, REGISTERS = 3, PANEL = REGISTERS * LANES, STEPS = 8;
+constexpr long FEW = 1024;      // rows, up to which each thread makes the panels that it needs, and nobody waits for them
+constexpr long CHUNK = 1 << 17; // numbers of an operand that go through all panels together, in the second-level cache
+constexpr long TOKENS = 512;    // whose products are summed in registers for a weight's gradient
+
+// ---------------------------------------------------------------------------------------- panels
+
+// A register of words from 16 rows, whose next numbers along the summed axis they are.
+template <class T>
+struct Words;
+
+template <>
+struct Words<Fp32> {
+  static __m512i along(const float* numbers, long count) {
+    return _mm512_castps_si512(_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), numbers));
+  }
+  static __m512i across(const float* numbers, long, long) { return _mm512_castps_si512(_mm512_loadu_ps(numbers)); }
+};
+
+#ifdef __AVX512BF16__
+template <>
+struct Words<Bf16> {
+  // 16 words from up to 32 numbers in a row.
+  static __m512i along(const float* numbers, long count) {
+    const __m512 low = _mm512_loadu_ps(numbers);
+    const __m512 high = count > LANES ? _mm512_loadu_ps(numbers + LANES) : _mm512_setzero_ps();
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+  }
+  static __m512i along(const uint16_t* numbers, long count) {
+    return _mm512_maskz_loadu_epi16(count > LANES ? ~0u : 0xFFFFu, numbers);
+  }
+  // 16 words from two rows of 16 numbers each, or from the first alone.
+  static __m512i across(const float* numbers, long stride, long rows) {
+    const __m512 second = rows > 1 ? _mm512_loadu_ps(numbers + stride) : _mm512_setzero_ps();
+    return interleave((__m512i)_mm512_cvtne2ps_pbh(second, _mm512_loadu_ps(numbers)));
+  }
+  static __m512i across(const uint16_t* numbers, long stride, long rows) {
+    const __m256i first = _mm256_loadu_si256((const __m256i*)numbers);
+    const __m256i second = rows > 1 ? _mm256_loadu_si256((const __m256i*)(numbers + stride)) : _mm256_setzero_si256();
+    return interleave(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
+  }
+
+ private:
+  static __m512i interleave(__m512i halves) {
+    const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(halves));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(halves, 1));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+  }
+};
+#endif
+
+// Turns 16 registers of 16 words around.
+INLINE void transpose(__m512i* rows) {
+  __m512i made[LANES];
+#pragma GCC unroll 8
+  for (int i = 0; i < LANES; i += 2) {
+    made[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    made[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < LANES; i += 4)
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; j++) {
+      rows[i + 2 * j] = _mm512_unpacklo_epi64(made[i + j], made[i + j + 2]);
+      rows[i + 2 * j + 1] = _mm512_unpackhi_epi64(made[i + j], made[i + j + 2]);
+    }
+#pragma GCC unroll 2
+  for (int i = 0; i < LANES; i += 8)
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+      made[i + j] = _mm512_shuffle_i32x4(rows[i + j], rows[i + j + 4], 0x88);
+      made[i + j + 4] = _mm512_shuffle_i32x4(rows[i + j], rows[i + j + 4], 0xDD);
+    }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    rows[i] = _mm512_shuffle_i32x4(made[i], made[i + 8], 0x88);
+    rows[i + 8] = _mm512_shuffle_i32x4(made[i], made[i + 8], 0xDD);
+  }
+}
+
+// panel[steps][16 * registers] of words, from rows of numbers along the summed axis: `depth` in each.
+template <class T, class W>
+void pack_rows(const W* numbers, long depth, long registers, Word* panel) {
+  for (long reg = 0; reg < registers; reg++)
+    for (long at = 0; at < depth; at += LANES * T::PACK) {
+      const long count = std::min(LANES * T::PACK, depth - at);
+      __m512i rows[LANES];
+#pragma GCC unroll 16
+      for (long r = 0; r < LANES; r++) rows[r] = Words<T>::along(numbers + (reg * LANES + r) * depth + at, count);
+      transpose(rows);
+      Word* place = panel + at / T::PACK * registers * LANES + reg * LANES;
+#pragma GCC unroll 16
+      for (long s = 0; s < LANES; s++)
+        if (s * T::PACK < count) _mm512_storeu_si512(place + s * registers * LANES, rows[s]);
+    }
+}
+
+// The same from columns along the summed axis: numbers[depth][stride].
+template <class T, class W>
+void pack_columns(const W* numbers, long stride, long depth, long registers, Word* panel) {
+  for (long at = 0; at < depth; at += T::PACK)
+    for (long reg = 0; reg < registers; reg++, panel += LANES)
+      _mm512_storeu_si512(panel, Words<T>::across(numbers + at * stride + reg * LANES, stride, depth - at));
+}
+
+// ---------------------------------------------------------------------------------------- tiles
+
+// Numbers that are wanted soon, fetched a few cache lines at a time: `lines` in each of some rows, `left` in all.
+struct Ahead {
+  const char* row = nullptr;
+  long stride = 0, lines = 0, left = 0, each = 0;
+
+  INLINE void fetch() {
+    for (long i = 0; i < each && left > 0; i++, left--) {
+      _mm_prefetch(row + line * 64, _MM_HINT_T1);
+      if (++line == lines) line = 0, row += stride;
+    }
+  }
+
+  long line = 0;
+};
+
+// Gives out(row, register, sums) the sums of a's words at a[row * row_stride + step * step_stride], times those of a panel
+// b[step][16 * V].
+template <class T, int R, int V, class Out>
+INLINE void tile(const Word* a, long row_stride, long step_stride, const Word* b, long steps, Ahead& ahead,
+                 const Out& out) {
+  __m512 sums[R][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
+    for (int v = 0; v < V; v++) sums[r][v] = _mm512_setzero_ps();
+  const auto add = [&](long s) __attribute__((always_inline)) {
+    __m512i columns[V];
+#pragma GCC unroll 3
+    for (int v = 0; v < V; v++) columns[v] = _mm512_loadu_si512(b + (s * V + v) * LANES);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+      Word word;
+      std::memcpy(&word, a + r * row_stride + s * step_stride, sizeof word);
+#pragma GCC unroll 3
+      for (int v = 0; v < V; v++) sums[r][v] = T::add_product(sums[r][v], _mm512_set1_epi32(word), columns[v]);
+    }
+  };
+  long step = 0;
+  for (; step + STEPS <= steps; step += STEPS) {
+    ahead.fetch();
+#pragma GCC unroll 8
+    for (int s = 0; s < STEPS; s++) add(step + s);
+  }
+  for (; step < steps; step++) add(step);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
+    for (int v = 0; v < V; v++) out(r, v, sums[r][v]);
+}
+
+template <class T, int R, class Out>
+INLINE void tile(long registers, const Word* a, long row_stride, long step_stride, const Word* b, long steps,
+                 Ahead& ahead, const Out& out) {
+  if (registers == 3) return tile<T, R, 3>(a, row_stride, step_stride, b, steps, ahead, out);
+  if (registers == 2) return tile<T, R, 2>(a, row_stride, step_stride, b, steps, ahead, out);
+  tile<T, R, 1>(a, row_stride, step_stride, b, steps, ahead, out);
+}
+
+// Up to 8 rows.
+template <class T, class Out>
+void tile(long rows, long registers, const Word* a, long row_stride, long step_stride, const Word* b, long steps,
+          Ahead& ahead, const Out& out) {
+  switch (rows) {
+    case 8: return tile<T, 8>(registers, a, row_stride, step_stride, b, steps, ahead, out);
+    case 7: return tile<T, 7>(registers, a, row_stride, step_stride, b, steps, ahead, out);
+    case 6: return tile<T, 6>(registers, a, row_stride, step_stride, b, steps, ahead, out);
+    case 5: return tile<T, 5>(registers, a, row_stride, step_stride, b, steps, ahead, out);
+    case 4: return tile<T, 4>(registers, a, row_stride, step_stride, b, steps, ahead, out);
+    case 3: return tile<T, 3>(registers, a, row_stride, step_stride, b, steps, ahead, out);
+    case 2: return tile<T, 2>(registers, a, row_stride, step_stride, b, steps, ahead, out);
+    default: return tile<T, 1>(registers, a, row_stride, step_stride, b, steps, ahead, out);
+  }
+}
+
+INLINE long registers_of(long panel, long columns) { return std::min(REGISTERS, columns / LANES - panel * REGISTERS); }
+INLINE long ceil_divide(long a, long b) { return (a + b - 1) / b; }
+
+// Room that a thread keeps from call to call.
+INLINE Word* room(long words) {
+  static thread_local std::vector<Word> kept;
+  if ((long)kept.size() < words) kept.resize(words);
+  return kept.data();
+}
+
+// ---------------------------------------------------------------------------------------- products
+
+// Gives out(row, column, sums of 16 columns) the product of x[rows][depth] and weight[columns][depth], or
+// weight[depth][columns] where it is `turned`.
+template <class T, class W, class Out>
+INLINE void product(const typename T::Number* x, const W* weight, bool turned, long rows, long depth, long columns,
+                    const Out& out) {
+  if (!rows) return;
+  const long panels = ceil_divide(columns, PANEL), steps = depth / T::PACK, threads = omp_get_max_threads();
+  const auto pack = [=](long p, Word* panel) {
+    if (turned) pack_columns<T>(weight + p * PANEL, columns, depth, registers_of(p, columns), panel);
+    else pack_rows<T>(weight + p * PANEL * depth, depth, registers_of(p, columns), panel);
+  };
+  const auto multiply = [=, &out](long p, const Word* panel, long from, long to, Ahead ahead) {
+    for (long row = from; row < to; row += ROWS)
+      tile<T>(std::min(ROWS, to - row), registers_of(p, columns), (const Word*)(x + row * depth), steps, 1, panel, steps,
+              ahead, [=, &out](long r, long v, __m512 sums) { out(row + r, p * PANEL + v * LANES, sums); });
+  };
+  if (rows <= FEW && panels >= threads) {
+    const long width = PANEL * sizeof(W) / 64, lines = width * depth;
+    const long each = ceil_divide(lines, ceil_divide(rows, ROWS) * (steps / STEPS));
+#pragma omp parallel for schedule(static)
+    for (long p = 0; p < panels; p++) {
+      Word* panel = room(steps * PANEL);
+      pack(p, panel);
+      Ahead ahead;
+      if (p + 1 < panels) {
+        if (turned) ahead = Ahead{(const char*)(weight + (p + 1) * PANEL), long(columns * sizeof(W)), width, lines, each};
+        else ahead = Ahead{(const char*)(weight + (p + 1) * PANEL * depth), 0, lines, lines, each};
+      }
+      multiply(p, panel, 0, rows, ahead);
+    }
+    return;
+  }
+  Word* all = room(steps * columns);
+  const long chunks = ceil_divide(rows, std::max(ROWS, CHUNK / depth) * threads) * threads;
+  const long chunk = ceil_divide(ceil_divide(rows, chunks), ROWS) * ROWS;
+#pragma omp parallel
+  {
+#pragma omp for schedule(static)
+    for (long p = 0; p < panels; p++) pack(p, all + p * PANEL * steps);
+#pragma omp for schedule(static)
+    for (long from = 0; from < rows; from += chunk)
+      for (long p = 0; p < panels; p++)
+        multiply(p, all + p * PANEL * steps, from, std::min(rows, from + chunk), Ahead{});
+  }
+}
+
+template <class T, class W>
+void linear(const typename T::Number* x, const W* weight, const float* bias, typename T::Number* out, bool turned,
+            long rows, long depth, long columns) {
+  product<T>(x, weight, turned, rows, depth, columns, [=](long row, long column, __m512 sums) {
+    const __m512 start = bias ? _mm512_loadu_ps(bias + column) : _mm512_setzero_ps();
+    T::store(out + row * columns + column, _mm512_add_ps(sums, start));
+  });
+}
+
+// of_weight[outs][ins] = grad[rows][outs]^T x[rows][ins]; of_bias[outs] = the sum of grad over its rows.
+//
+// Words of the larger operand are made by the thread that reads them, for each range of tokens anew: another core's cache
+// is far away.
+template <class T>
+void weight_gradient(const typename T::Number* x, const typename T::Number* grad, float* of_weight, float* of_bias,
+                     long rows, long ins, long outs) {
+  const long steps = TOKENS / T::PACK, panels = ceil_divide(ins, PANEL);
+  Word* of_x = room(steps * (ins + outs));
+  Word* of_grad = of_x + steps * ins;  // panels of 8, the rows of a tile
+  std::fill_n(of_bias, outs, 0.0f);
+#pragma omp parallel
+  for (long from = 0; from < std::max(rows, 1L); from += TOKENS) {
+    const long tokens = std::min(TOKENS, rows - from), now = ceil_divide(tokens, T::PACK);
+    const auto multiply = [=](long p, long row) {
+      Ahead none;
+      tile<T, ROWS>(registers_of(p, ins), of_grad + row * steps, 1, ROWS, of_x + p * PANEL * steps, now, none,
+                    [=](long r, long v, __m512 sums) {
+                      float* place = of_weight + (row + r) * ins + p * PANEL + v * LANES;
+                      _mm512_storeu_ps(place, from ? _mm512_add_ps(sums, _mm512_loadu_ps(place)) : sums);
+                    });
+    };
+#pragma omp for schedule(static) nowait
+    for (long p = 0; p < panels; p++)
+      pack_columns<T>(x + from * ins + p * PANEL, ins, tokens, registers_of(p, ins), of_x + p * PANEL * steps);
+#pragma omp for schedule(static)
+    for (long column = 0; column < outs; column += LANES) {
+      Word* words = of_grad + column * steps;
+      __m512 total = _mm512_setzero_ps();
+      for (long s = 0; s < now; s++) {
+        const typename T::Number* numbers = grad + (from + s * T::PACK) * outs + column;
+        const long left = tokens - s * T::PACK;
+        const __m512i both = Words<T>::across(numbers, outs, left);
+        _mm256_storeu_si256((__m256i*)(words + s * ROWS), _mm512_castsi512_si256(both));
+        _mm256_storeu_si256((__m256i*)(words + (steps + s) * ROWS), _mm512_extracti64x4_epi64(both, 1));
+        for (long i = 0; i < std::min(T::PACK, left); i++) total = _mm512_add_ps(total, T::load(numbers + i * outs));
+      }
+      _mm512_storeu_ps(of_bias + column, _mm512_add_ps(total, _mm512_loadu_ps(of_bias + column)));
+    }
+    if (outs < ins) {
+#pragma omp for schedule(static)
+      for (long p = 0; p < panels; p++)
+        for (long row = 0; row < outs; row += ROWS) multiply(p, row);
+    } else {
+      for (long p = 0; p < panels; p++)
+#pragma omp for schedule(static) nowait
+        for (long column = 0; column < outs; column += LANES)
+          for (long row = column; row < column + LANES; row += ROWS) multiply(p, row);
+#pragma omp barrier
+    }
+  }
+}
+
+}  // namespace
+
+#define EXPORT(T, W, NAME)                                                                                             \
+  extern "C" void linear_##NAME(const T::Number* x, const W::Number* weight, const float* bias, T::Number* out,        \
+                                long turned, long rows, long depth, long columns) {                                    \
+    linear<T>(x, weight, bias, out, turned, rows, depth, columns);                                                     \
+  }
+
+#define EXPORT_GRADIENT(T, NAME)                                                                                       \
+  extern "C" void weight_gradient_##NAME(const T::Number* x, const T::Number* grad, float* of_weight, float* of_bias,  \
+                                         long rows, long ins, long outs) {                                             \
+    weight_gradient<T>(x, grad, of_weight, of_bias, rows, ins, outs);                                                  \
+  }
+
+EXPORT(Fp32, Fp32, fp32_fp32)
+EXPORT_GRADIENT(Fp32, fp32)
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)  // oneDNN multiplies by matrix units, where there are some
+EXPORT(Bf16, Fp32, fp32_bf16)
+EXPORT(Bf16, Bf16, bf16_bf16)
+EXPORT_GRADIENT(Bf16, bf16)
+#endif
