@@ -1,4 +1,4 @@
-"""Kernels for CPUs, compiled where they run: attention, the depthwise convolution, LayerNorm, GELU and sums.
+"""Kernels for CPUs, compiled where they run: attention, products, the depthwise convolution, LayerNorm, GELU and sums.
 
 PyTorch's own attention on CPUs is far from a core's rate at 32 channels a head, farthest in bf16; what it does between
 the products takes several passes. Each C++ file here is compiled once a machine, in a few seconds, by its compiler.

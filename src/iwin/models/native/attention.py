@@ -77,7 +77,7 @@ def _backward(
     if not len(fill):
         return of_qkv, fill.clone()
     of_keys_and_values = of_windows.sum(0).transpose(0, 1).flatten()
-    return of_qkv, torch.cat([torch.zeros(heads * HEAD_DIM), of_keys_and_values]).to(fill.dtype)
+    return of_qkv, torch.cat([of_keys_and_values.new_zeros(heads * HEAD_DIM), of_keys_and_values]).to(fill.dtype)
 
 
 @_backward.register_fake

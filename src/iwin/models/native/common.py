@@ -29,7 +29,10 @@ def _has(source: Path, name: str) -> bool:
 
 
 def call(source: Path, name: str, *arguments: Tensor | float | None) -> None:
-    """Run a kernel of a file on pointers to contiguous tensors, or to none, and on numbers."""
+    """Run a kernel of a file on pointers to contiguous tensors, or to none, and on numbers.
+
+    Its first call says which of them are floats: others must have theirs at the same places.
+    """
     words = [a if isinstance(a, int | float) else 0 if a is None else a.data_ptr() for a in arguments]
     kernel = getattr(library(source), name)
     if kernel.argtypes is None:

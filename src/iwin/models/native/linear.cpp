@@ -8,36 +8,36 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
-#include <vector>
+#include <memory>
 
 #include "precision.h"
 
 namespace {
 
-constexpr long ROWS = 8, REGISTERS = 3, PANEL = REGISTERS * LANES, STEPS = 8;
-constexpr long FEW = 1024;      // rows, up to which each thread makes the panels that it needs, and nobody waits for them
+constexpr long ROWS = 8, REGISTERS = 3, PANEL = REGISTERS * LANES;
+constexpr long STEPS = 8;       // words of the summed axis that go together
+constexpr long FEW = 1024;      // rows, up to which a thread has panels of its own, and all rows of them
 constexpr long CHUNK = 1 << 17; // numbers of an operand that go through all panels together, in the second-level cache
 constexpr long TOKENS = 512;    // whose products are summed in registers for a weight's gradient
 
 // ---------------------------------------------------------------------------------------- panels
 
-// A register of words from 16 rows, whose next numbers along the summed axis they are.
+// Makes registers of 16 words: `along` of numbers that follow each other in a row, `across` of 16 columns, a word of each.
 template <class T>
 struct Words;
 
 template <>
 struct Words<Fp32> {
-  static __m512i along(const float* numbers, long count) {
-    return _mm512_castps_si512(_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), numbers));
-  }
+  static __m512i along(const float* numbers, long) { return _mm512_castps_si512(_mm512_loadu_ps(numbers)); }
   static __m512i across(const float* numbers, long, long) { return _mm512_castps_si512(_mm512_loadu_ps(numbers)); }
 };
 
 #ifdef __AVX512BF16__
 template <>
 struct Words<Bf16> {
-  // 16 words from up to 32 numbers in a row.
+  // From 32 numbers, or from 16 where a row ends.
   static __m512i along(const float* numbers, long count) {
     const __m512 low = _mm512_loadu_ps(numbers);
     const __m512 high = count > LANES ? _mm512_loadu_ps(numbers + LANES) : _mm512_setzero_ps();
@@ -46,7 +46,7 @@ struct Words<Bf16> {
   static __m512i along(const uint16_t* numbers, long count) {
     return _mm512_maskz_loadu_epi16(count > LANES ? ~0u : 0xFFFFu, numbers);
   }
-  // 16 words from two rows of 16 numbers each, or from the first alone.
+  // From two rows, or from the first alone where there is no other.
   static __m512i across(const float* numbers, long stride, long rows) {
     const __m512 second = rows > 1 ? _mm512_loadu_ps(numbers + stride) : _mm512_setzero_ps();
     return interleave((__m512i)_mm512_cvtne2ps_pbh(second, _mm512_loadu_ps(numbers)));
@@ -66,7 +66,7 @@ struct Words<Bf16> {
 };
 #endif
 
-// Turns 16 registers of 16 words around.
+// Transposes 16 registers of 16 words.
 INLINE void transpose(__m512i* rows) {
   __m512i made[LANES];
 #pragma GCC unroll 8
@@ -199,12 +199,9 @@ void tile(long rows, long registers, const Word* a, long row_stride, long step_s
 INLINE long registers_of(long panel, long columns) { return std::min(REGISTERS, columns / LANES - panel * REGISTERS); }
 INLINE long ceil_divide(long a, long b) { return (a + b - 1) / b; }
 
-// Room that a thread keeps from call to call.
-INLINE Word* room(long words) {
-  static thread_local std::vector<Word> kept;
-  if ((long)kept.size() < words) kept.resize(words);
-  return kept.data();
-}
+// Room for words of panels, by cache lines.
+using Room = std::unique_ptr<Word[], decltype(&std::free)>;
+INLINE Room room(long words) { return Room((Word*)std::aligned_alloc(64, ceil_divide(words, LANES) * 64), std::free); }
 
 // ---------------------------------------------------------------------------------------- products
 
@@ -224,12 +221,15 @@ INLINE void product(const typename T::Number* x, const W* weight, bool turned, l
       tile<T>(std::min(ROWS, to - row), registers_of(p, columns), (const Word*)(x + row * depth), steps, 1, panel, steps,
               ahead, [=, &out](long r, long v, __m512 sums) { out(row + r, p * PANEL + v * LANES, sums); });
   };
-  if (rows <= FEW && panels >= threads) {
-    const long width = PANEL * sizeof(W) / 64, lines = width * depth;
+  if (rows <= FEW && panels >= std::min(threads, ceil_divide(rows, ROWS))) {
+    const long width = ceil_divide(PANEL * sizeof(W), 64);
+    const long lines = turned ? width * depth : ceil_divide(PANEL * depth * sizeof(W), 64);
     const long each = ceil_divide(lines, ceil_divide(rows, ROWS) * (steps / STEPS));
+    const Room kept = room(threads * steps * PANEL);
+    Word* all = kept.get();
 #pragma omp parallel for schedule(static)
     for (long p = 0; p < panels; p++) {
-      Word* panel = room(steps * PANEL);
+      Word* panel = all + omp_get_thread_num() * steps * PANEL;
       pack(p, panel);
       Ahead ahead;
       if (p + 1 < panels) {
@@ -240,7 +240,8 @@ INLINE void product(const typename T::Number* x, const W* weight, bool turned, l
     }
     return;
   }
-  Word* all = room(steps * columns);
+  const Room kept = room(steps * columns);
+  Word* all = kept.get();
   const long chunks = ceil_divide(rows, std::max(ROWS, CHUNK / depth) * threads) * threads;
   const long chunk = ceil_divide(ceil_divide(rows, chunks), ROWS) * ROWS;
 #pragma omp parallel
@@ -265,14 +266,14 @@ void linear(const typename T::Number* x, const W* weight, const float* bias, typ
 
 // of_weight[outs][ins] = grad[rows][outs]^T x[rows][ins]; of_bias[outs] = the sum of grad over its rows.
 //
-// Words of the larger operand are made by the thread that reads them, for each range of tokens anew: another core's cache
-// is far away.
+// Each range of tokens is turned to words anew. The thread that reads the larger operand's words makes them, since another
+// core's cache is far away: both loops share out alike.
 template <class T>
 void weight_gradient(const typename T::Number* x, const typename T::Number* grad, float* of_weight, float* of_bias,
                      long rows, long ins, long outs) {
   const long steps = TOKENS / T::PACK, panels = ceil_divide(ins, PANEL);
-  Word* of_x = room(steps * (ins + outs));
-  Word* of_grad = of_x + steps * ins;  // panels of 8, the rows of a tile
+  const Room kept = room(steps * (ins + outs));
+  Word *of_x = kept.get(), *of_grad = of_x + steps * ins;  // panels of 8, the rows of a tile
   std::fill_n(of_bias, outs, 0.0f);
 #pragma omp parallel
   for (long from = 0; from < std::max(rows, 1L); from += TOKENS) {

@@ -1,7 +1,7 @@
 """Linear layers on CPUs, by compiled kernels, or by oneDNN where those are not for a layer or a CPU.
 
-The kernels read weights as they are. Else they are passed over more than once: autocast turns them to bf16, oneDNN
-puts them into an order of its own. PyTorch's own way, which is never taken, copies the bias into the result first.
+The kernels read weights as they are. For oneDNN they are turned to the precision of products, and by it put into an
+order of its own, at each call. PyTorch's own way copies the bias into the result first.
 """
 
 import math
@@ -31,30 +31,41 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """As `F.linear`: what weight (out, in) and bias (out,) make of x (..., in)."""
-    if not multiplies(x) or not is_plain(x, weight, bias):
+    """As `F.linear`: what weight (out, in) and bias (out,) make of x (..., in), in x's precision or autocast's."""
+    if not multiplies(x) or not is_plain(x, weight, bias) or not fits(x.shape[-1], weight, bias):
         return F.linear(x, weight, bias)
+    x = x.to(compute_dtype(x))
     if not torch.is_grad_enabled():
-        return multiply(x.to(compute_dtype(x)), weight, bias)
+        return multiply(x, weight, bias)
     made: Tensor = _Linear.apply(x, weight, bias)
     return made
+
+
+def fits(ins: int, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether weight and bias are on the CPU, and those of a layer that takes so many numbers, and gives some."""
+    if weight.device.type != "cpu" or weight.ndim != 2 or weight.shape[1] != ins or not weight.numel():
+        return False
+    return bias is None or (bias.device.type == "cpu" and bias.shape == weight.shape[:1])
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        x = x.to(compute_dtype(x))
         ctx.save_for_backward(x, weight)
         return multiply(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        needs_x, *needs_weights = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         of_x = multiply(grad, weight, turned=True) if needs_x else None
-        of_weights = gradients(x, grad) if any(needs_weights) else (None, None)
-        kept = (of if needed else None for of, needed in zip(of_weights, needs_weights, strict=True))
-        return of_x, *kept  # autograd turns them to the precision of what was given
+        of_weight, of_bias = None, None
+        if needs_weight:
+            of_weight, of_bias = gradients(x, grad)
+        elif needs_bias:
+            of_bias = _over_rows(grad)
+        # Autograd turns them to the precision of what was given.
+        return of_x, of_weight, of_bias if needs_bias else None
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, turned: bool = False) -> Tensor:
@@ -90,19 +101,22 @@ def gradients(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     kernel = _kernel_for(x, outs, "weight_gradient")
     if kernel is not None:
         x, grad = x.contiguous(), grad.contiguous()
-        of_weight, of_bias = torch.empty(outs, x.shape[-1]), torch.empty(outs)
+        of_weight, of_bias = (x.new_empty(size, dtype=torch.float32) for size in ((outs, x.shape[-1]), (outs,)))
         call(SOURCE, kernel, x, grad, of_weight, of_bias, *_sizes(x), outs)
         return of_weight, of_bias
-    rows = grad.flatten(0, -2)
-    return rows.t() @ x.flatten(0, -2), rows.sum(0)
+    return grad.reshape(-1, outs).t() @ x.reshape(-1, x.shape[-1]), _over_rows(grad)
+
+
+def _over_rows(grad: Tensor) -> Tensor:
+    return grad.reshape(-1, grad.shape[-1]).sum(0, dtype=torch.float32)
 
 
 def _kernel_for(x: Tensor, outs: int, name: str, weight: Tensor | None = None) -> str | None:
-    """The kernel by the name of what it does, for so many numbers out of each row of x (..., in), if there is one.
+    """The kernel by the name of what it does for x (..., in) and a layer of so many results, if there is one.
 
     It has no gradients, and takes contiguous tensors: x as it is, weights in fp32 as well, and biases in fp32 alone.
     """
-    if torch.is_grad_enabled() or x.shape[-1] % _LANES or outs % _LANES:
+    if torch.is_grad_enabled() or not is_plain(x, weight) or x.shape[-1] % _LANES or outs % _LANES:
         return None
     kinds = [str(NAMES.get(tensor.dtype)) for tensor in (weight, x) if tensor is not None]
     kernel = "_".join([name, *kinds])

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from iwin.models.native import tokens
 from iwin.models.native.common import is_plain
-from iwin.models.native.linear import Linear, gradients, multiply
+from iwin.models.native.linear import Linear, fits, gradients, multiply
 from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 
 # ---------------------------------------------------------------------------------------- without gradients
@@ -20,7 +20,7 @@ def add_mlp(x: Tensor, plus: Tensor, norm: nn.LayerNorm, mlp: nn.Module) -> Tens
     Needs `infers`, and that nobody looks at the layers' calls: they get a slice of tokens (n, C) at a time. What it
     becomes on the way stays in the CPU's caches, and that of all tokens is never there at once.
     """
-    result = torch.empty(x.shape, dtype=torch.result_type(x, plus))
+    result = x.new_empty(x.shape, dtype=torch.result_type(x, plus))
     count = 1024 * torch.get_num_threads()
     slices = (map_.flatten(0, -2).split(count) for map_ in (x, plus, result))
     for part, more, made in zip(*slices, strict=True):
@@ -43,6 +43,8 @@ def takes(x: Tensor, wide: nn.Module, activation: nn.Module, drop: nn.Dropout, n
         return False
     if not is_plain(*wide.parameters(), *narrow.parameters()):
         return False
+    if not fits(x.shape[-1], wide.weight, wide.bias) or not fits(len(wide.weight), narrow.weight, narrow.bias):
+        return False
     return is_gelu(activation) and not (drop.training and drop.p)
 
 
@@ -52,7 +54,7 @@ def apply(x: Tensor, wide: Linear, narrow: Linear) -> Tensor:
     For the backward pass the hidden layer is kept as it is before the GELU; what that makes of it comes about once more
     together with its gradient.
     """
-    made: Tensor = _Mlp.apply(x, wide.weight, wide.bias, narrow.weight, narrow.bias)
+    made: Tensor = _Mlp.apply(x.to(compute_dtype(x)), wide.weight, wide.bias, narrow.weight, narrow.bias)
     return made
 
 
@@ -61,7 +63,6 @@ class _Mlp(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, wide: Tensor, wide_bias: Tensor | None, narrow: Tensor, narrow_bias: Tensor | None
     ) -> Tensor:
-        x = x.to(compute_dtype(x))
         hidden = multiply(x, wide, wide_bias)
         ctx.save_for_backward(x, wide, hidden, narrow)
         return multiply(tokens.gelu(hidden, torch.empty_like(hidden)), narrow, narrow_bias)

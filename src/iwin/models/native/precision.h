@@ -1,4 +1,5 @@
-// What the kernels share: the two precisions of maps in memory, of which registers hold fp32, and powers of two.
+// What the kernels share: the two precisions of maps in memory, of which registers hold fp32, the words that products are
+// made of, and powers of two.
 
 #pragma once
 
@@ -12,7 +13,7 @@ namespace {
 
 constexpr long LANES = 16;  // numbers of a register
 
-// What products are made of: in bf16 two numbers that follow each other along the summed axis, in fp32 one.
+// In bf16 two numbers that follow each other along the summed axis, in fp32 one.
 using Word = int32_t;
 
 struct Fp32 {

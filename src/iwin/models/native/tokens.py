@@ -60,7 +60,7 @@ class _LayerNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         x = x.contiguous()
-        stats = torch.empty(x.numel() // x.shape[-1], 2)
+        stats = x.new_empty(x.numel() // x.shape[-1], 2, dtype=torch.float32)
         ctx.save_for_backward(x, weight, stats)
         ctx.pair = _pair(x)
         return _norm(x, weight, bias, eps, stats=stats)
@@ -69,7 +69,7 @@ class _LayerNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, stats = ctx.saved_tensors
-        of_x, of_weights = torch.empty_like(x), torch.empty(2, x.shape[-1])
+        of_x, of_weights = torch.empty_like(x), x.new_empty(2, x.shape[-1], dtype=torch.float32)
         given = (x, stats, numbers_of(weight), grad.contiguous())
         call(SOURCE, f"norm_backward_{ctx.pair}", *given, of_x, of_weights, len(stats), x.shape[-1])
         return of_x, of_weights[0], of_weights[1], None  # autograd turns them to the precision of what was given
@@ -85,7 +85,7 @@ def _norm(
     total: Tensor | None = None,
     stats: Tensor | None = None,
 ) -> Tensor:
-    out = torch.empty(x.shape, dtype=compute_dtype(x))
+    out = x.new_empty(x.shape, dtype=compute_dtype(x))
     given = (x, plus, numbers_of(weight), numbers_of(bias), float(eps))
     call(SOURCE, f"norm_{_pair(x)}", *given, total, out, stats, x.numel() // x.shape[-1], x.shape[-1])
     return out
