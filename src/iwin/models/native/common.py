@@ -45,6 +45,11 @@ def numbers_of(weights: Tensor | None) -> Tensor | None:
     return None if weights is None else weights.float().contiguous()
 
 
+def sizes_of(x: Tensor) -> tuple[int, int]:
+    """Rows and channels of x (..., C), as the kernels take it."""
+    return x.numel() // x.shape[-1], x.shape[-1]
+
+
 def is_plain(*tensors: Tensor | None) -> bool:
     """Whether tensors are no more than their data, and nobody looks at operators, which kernels may do without."""
     if torch._C._len_torch_dispatch_stack():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iwin.models.native.common import NAMES, runs
+from iwin.models.native.common import NAMES, numbers_of, runs
 from iwin.models.surroundings import compute_dtype, is_watched
 from iwin.native import library
 
@@ -45,7 +45,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor) -> Te
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None) -> Tensor:
     x, plus = x.contiguous(), None if plus is None else plus.contiguous()
     out = torch.empty_like(x)
-    taps, bias = _taps(weight), None if bias is None else bias.float().contiguous()
+    taps, bias = _taps(weight), numbers_of(bias)
     _call("forward", x, taps, bias, plus, out)
     return out
 

@@ -17,10 +17,10 @@
 namespace {
 
 constexpr long ROWS = 8, REGISTERS = 3, PANEL = REGISTERS * LANES;
-constexpr long STEPS = 8;       // words of the summed axis that go together
-constexpr long FEW = 1024;      // rows, up to which a thread has panels of its own, and all rows of them
-constexpr long CHUNK = 1 << 17; // numbers of an operand that go through all panels together, in the second-level cache
-constexpr long TOKENS = 512;    // whose products are summed in registers for a weight's gradient
+constexpr long STEPS = 8;        // words of the summed axis that go together
+constexpr long FEW = 1024;       // rows, up to which a thread has panels of its own, and all rows of them
+constexpr long CHUNK = 1 << 17;  // numbers of an operand that go through all panels together, in the second-level cache
+constexpr long TOKENS = 512;     // whose products are summed in registers for a weight's gradient
 
 // ---------------------------------------------------------------------------------------- panels
 
@@ -205,21 +205,25 @@ INLINE Room room(long words) { return Room((Word*)std::aligned_alloc(64, ceil_di
 
 // ---------------------------------------------------------------------------------------- products
 
-// Gives out(row, column, sums of 16 columns) the product of x[rows][depth] and weight[columns][depth], or
-// weight[depth][columns] where it is `turned`.
-template <class T, class W, class Out>
-INLINE void product(const typename T::Number* x, const W* weight, bool turned, long rows, long depth, long columns,
-                    const Out& out) {
+// out[rows][columns] = the product of x[rows][depth] and weight[columns][depth], or weight[depth][columns] where it is
+// `turned`, and bias[columns], if there is one.
+template <class T, class W>
+void linear(const typename T::Number* x, const W* weight, const float* bias, typename T::Number* out, bool turned,
+            long rows, long depth, long columns) {
   if (!rows) return;
   const long panels = ceil_divide(columns, PANEL), steps = depth / T::PACK, threads = omp_get_max_threads();
   const auto pack = [=](long p, Word* panel) {
     if (turned) pack_columns<T>(weight + p * PANEL, columns, depth, registers_of(p, columns), panel);
     else pack_rows<T>(weight + p * PANEL * depth, depth, registers_of(p, columns), panel);
   };
-  const auto multiply = [=, &out](long p, const Word* panel, long from, long to, Ahead ahead) {
+  const auto multiply = [=](long p, const Word* panel, long from, long to, Ahead ahead) {
     for (long row = from; row < to; row += ROWS)
       tile<T>(std::min(ROWS, to - row), registers_of(p, columns), (const Word*)(x + row * depth), steps, 1, panel, steps,
-              ahead, [=, &out](long r, long v, __m512 sums) { out(row + r, p * PANEL + v * LANES, sums); });
+              ahead, [=](long r, long v, __m512 sums) {
+                const long column = p * PANEL + v * LANES;
+                const __m512 start = bias ? _mm512_loadu_ps(bias + column) : _mm512_setzero_ps();
+                T::store(out + (row + r) * columns + column, _mm512_add_ps(sums, start));
+              });
   };
   if (rows <= FEW && panels >= std::min(threads, ceil_divide(rows, ROWS))) {
     const long width = ceil_divide(PANEL * sizeof(W), 64);
@@ -253,15 +257,6 @@ INLINE void product(const typename T::Number* x, const W* weight, bool turned, l
       for (long p = 0; p < panels; p++)
         multiply(p, all + p * PANEL * steps, from, std::min(rows, from + chunk), Ahead{});
   }
-}
-
-template <class T, class W>
-void linear(const typename T::Number* x, const W* weight, const float* bias, typename T::Number* out, bool turned,
-            long rows, long depth, long columns) {
-  product<T>(x, weight, turned, rows, depth, columns, [=](long row, long column, __m512 sums) {
-    const __m512 start = bias ? _mm512_loadu_ps(bias + column) : _mm512_setzero_ps();
-    T::store(out + row * columns + column, _mm512_add_ps(sums, start));
-  });
 }
 
 // of_weight[outs][ins] = grad[rows][outs]^T x[rows][ins]; of_bias[outs] = the sum of grad over its rows.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, is_plain, numbers_of, runs
+from iwin.models.native.common import NAMES, call, is_plain, numbers_of, runs, sizes_of
 from iwin.models.surroundings import compute_dtype
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -71,7 +71,7 @@ class _LayerNorm(torch.autograd.Function):
         x, weight, stats = ctx.saved_tensors
         of_x, of_weights = torch.empty_like(x), x.new_empty(2, x.shape[-1], dtype=torch.float32)
         given = (x, stats, numbers_of(weight), grad.contiguous())
-        call(SOURCE, f"norm_backward_{ctx.pair}", *given, of_x, of_weights, len(stats), x.shape[-1])
+        call(SOURCE, f"norm_backward_{ctx.pair}", *given, of_x, of_weights, *sizes_of(x))
         return of_x, of_weights[0], of_weights[1], None  # autograd turns them to the precision of what was given
 
 
@@ -87,7 +87,7 @@ def _norm(
 ) -> Tensor:
     out = x.new_empty(x.shape, dtype=compute_dtype(x))
     given = (x, plus, numbers_of(weight), numbers_of(bias), float(eps))
-    call(SOURCE, f"norm_{_pair(x)}", *given, total, out, stats, x.numel() // x.shape[-1], x.shape[-1])
+    call(SOURCE, f"norm_{_pair(x)}", *given, total, out, stats, *sizes_of(x))
     return out
 
 
