@@ -25,7 +25,8 @@ from torch import Tensor
 from iwin.bench.machine import describe_machine
 from iwin.bench.scripts import count, run
 from iwin.files import check_writable, save_json
-from iwin.models.iwin import IwinBlock, IwinStage
+from iwin.models.block import IwinBlock
+from iwin.models.iwin import IwinStage
 from iwin.models.kernels.ops import interleaved_attention
 from iwin.models.recognizer import IwinRecognizer
 from iwin.models.windows import Windows, deinterleave, interleave, windows_of

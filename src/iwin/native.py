@@ -12,19 +12,21 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import torch
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC")
 
 log = logging.getLogger(__name__)
 
 
 @cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The compiled kernels of a file; None where they cannot be had, for which the log has the reason.
+    """The compiled kernels of a file, or of a folder's files; None where they cannot be had: the log has the reason.
 
     The environment variable IWIN_NATIVE=0 leaves them out. CXX names the compiler, by default g++. The result is kept
     in $XDG_CACHE_HOME/iwin (~/.cache/iwin) under a name made of all that it depends on.
@@ -48,7 +50,7 @@ def library(source: Path) -> ctypes.CDLL | None:
 
 
 def has(source: Path, function: str) -> bool:
-    """Whether this machine runs a function of a file of kernels; compiles the file if that has not been done yet."""
+    """Whether this machine runs a function of a library; compiles that if it has not been done yet."""
     return hasattr(library(source), function)
 
 
@@ -63,7 +65,8 @@ def compiled(source: Path, compiler: str) -> Path:
 
     version = run([compiler, "--version"])
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    texts = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+    sources = sorted(source.glob("*.cpp")) if source.is_dir() else [source]
+    texts = [path.read_text() for path in (*sources, *sorted(sources[0].parent.glob("*.h")))]
     key = hashlib.sha256("\0".join([*texts, *FLAGS, compiler, version, cpu]).encode()).hexdigest()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iwin"
     path = folder / f"{source.stem}-{key[:16]}.so"
@@ -75,10 +78,20 @@ def compiled(source: Path, compiler: str) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                made = Path(scratch) / path.name
-                run([compiler, *FLAGS, str(source), "-o", str(made)])
-                made.replace(path)  # another process finds all of it or nothing
+                link(sources, compiler, Path(scratch) / path.name).replace(path)  # others find all of it or nothing
     return path
+
+
+def link(sources: Sequence[Path], compiler: str, target: Path) -> Path:
+    """Compile files side by side, and make one library of them."""
+    objects = [target.with_name(f"{source.stem}.o") for source in sources]
+    commands = [
+        [compiler, *FLAGS, "-c", str(source), "-o", str(made)] for source, made in zip(sources, objects, strict=True)
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(run, commands))
+    run([compiler, *FLAGS, "-shared", *map(str, objects), "-o", str(target)])
+    return target
 
 
 def run(command: list[str]) -> str:

@@ -1,34 +1,36 @@
 """Precisions of the kernels for CPUs, and how far a result is from the exact one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from iwin.models.native.common import NAMES
-from iwin.native import has
+from iwin.models.native.common import NAMES, SOURCE, exists
+from iwin.native import library
+
+needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
+"""Skip a test where there are none."""
 
 
-def precisions(source: Path, kernel: str) -> list[Any]:
+def precisions(kernel: str) -> list[Any]:
     """Parameters of a test, one a precision; skipped where this CPU has no kernel for it."""
-    return [pytest.param(dtype, id=name, marks=needs(source, f"{kernel}_{name}")) for dtype, name in NAMES.items()]
+    return [pytest.param(dtype, id=name, marks=needs(f"{kernel}_{name}")) for dtype, name in NAMES.items()]
 
 
-def pairs(source: Path, kernel: str) -> list[Any]:
+def pairs(kernel: str) -> list[Any]:
     """The same with whether products are in autocast's bf16."""
     return [
-        pytest.param(torch.float32, False, id="fp32", marks=needs(source, f"{kernel}_fp32")),
-        pytest.param(torch.float32, True, id="autocast", marks=needs(source, f"{kernel}_bf16")),
-        pytest.param(torch.bfloat16, False, id="bf16", marks=needs(source, f"{kernel}_bf16")),
+        pytest.param(torch.float32, False, id="fp32", marks=needs(f"{kernel}_fp32")),
+        pytest.param(torch.float32, True, id="autocast", marks=needs(f"{kernel}_bf16")),
+        pytest.param(torch.bfloat16, False, id="bf16", marks=needs(f"{kernel}_bf16")),
     ]
 
 
-def needs(source: Path, kernel: str) -> pytest.MarkDecorator:
+def needs(kernel: str) -> pytest.MarkDecorator:
     """Skip a test where this CPU has no such kernel."""
-    return pytest.mark.skipif(not has(source, kernel), reason=f"there is no {kernel} here")
+    return pytest.mark.skipif(not exists(kernel), reason=f"there is no {kernel} here")
 
 
 def error(found: Tensor, exact: Tensor) -> float:

@@ -6,13 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iwin.models.iwin import DepthwiseConv
-from iwin.models.native.depthwise import SOURCE, convolve, takes
-from iwin.native import library
-from tests.models.precisions import precisions
+from iwin.models.block import DepthwiseConv
+from iwin.models.native.depthwise import convolve, takes
+from tests.models.precisions import needs_kernels, precisions
 
-needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
-PRECISIONS = precisions(SOURCE, "forward")
+PRECISIONS = precisions("convolve")
 
 
 def by_pytorch(x: Tensor, weight: Tensor, bias: Tensor, plus: Tensor) -> Tensor:

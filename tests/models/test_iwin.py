@@ -10,14 +10,8 @@ from torch import nn
 
 from iwin.bench.subjects import load_reference
 from iwin.errors import ModelError
-from iwin.models.iwin import (
-    Downsample,
-    DropPath,
-    IwinBlock,
-    IwinTransformer,
-    PatchEmbed,
-    WindowAttention,
-)
+from iwin.models.block import DropPath, IwinBlock, WindowAttention
+from iwin.models.iwin import Downsample, IwinTransformer, PatchEmbed
 from iwin.models.recognizer import IwinRecognizer
 from iwin.models.windows import Windows, deinterleave, interleave
 from iwin.models.zoo import build_named
@@ -275,7 +269,7 @@ def test_drop_path_rates_are_the_original_ones(golden: Golden) -> None:
             with torch.device("meta"):
                 model = build_named(name, drop_path_rate=rate)
             blocks = [block for block in model.modules() if isinstance(block, IwinBlock)]
-            rates = ["Identity" if isinstance(b.drop_path, nn.Identity) else b.drop_path.p for b in blocks]
+            rates = [block.drop_path.p or "Identity" for block in blocks]
             assert rates == misc[f"drop_path_{size}_{rate}"]
 
 

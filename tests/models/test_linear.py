@@ -11,21 +11,20 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from iwin.models.iwin import IwinBlock, IwinTransformer, Mlp
+from iwin.models.block import IwinBlock, Mlp
+from iwin.models.iwin import IwinTransformer
 from iwin.models.native import linear as linears
 from iwin.models.native import mlp as mlps
 from iwin.models.native import tokens
 from iwin.models.native.common import NAMES, call, infers
 from iwin.models.native.linear import Linear
-from iwin.native import library
-from tests.models.precisions import assert_differentiates, error, pairs
+from tests.models.precisions import assert_differentiates, error, needs_kernels, pairs
 
 SIZES = {"kernels": (48, 80), "oneDNN": (24, 40)}
 """Numbers in and out of layers that the kernels take, where they can be compiled, and of those that they do not."""
 
-needs_kernels = pytest.mark.skipif(library(tokens.SOURCE) is None, reason="the kernels cannot be compiled here")
-PAIRS = pairs(tokens.SOURCE, "gelu")
-KERNEL_PAIRS = pairs(linears.SOURCE, "weight_gradient")
+PAIRS = pairs("gelu")
+KERNEL_PAIRS = pairs("weight_gradient")
 
 # ------------------------------------------------------------------------------------------- linear layers
 
@@ -200,6 +199,7 @@ def test_a_block_gives_the_same_in_slices_and_leaves_its_maps_alone(
         seen.append(len(x))
         return forward(mlp, x)
 
+    monkeypatch.setattr("iwin.models.native.block.takes", lambda *_: False)
     monkeypatch.setattr(Mlp, "forward", record)
     if not kernels:
         monkeypatch.setattr(tokens, "norms", lambda *_: False)
@@ -364,7 +364,7 @@ def test_layers_of_their_sizes_run_the_kernels_and_keep_no_copy_of_weights(
             made = layer(x)
         assert any(tensor.data_ptr() == layer.weight.data_ptr() for tensor in kept)
         made.sum().backward()
-        assert [called.args[1] for called in spy.call_args_list] == kernels
+        assert [called.args[0] for called in spy.call_args_list] == kernels
         spy.reset_mock()
 
 

@@ -4,14 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from iwin.models.iwin import IwinBlock, WindowAttention
-from iwin.models.native.attention import SOURCE, interleaved_attention, takes
+from iwin.models.block import IwinBlock, WindowAttention
+from iwin.models.native.attention import interleaved_attention, takes
 from iwin.models.windows import Windows, deinterleave, interleave, windows_of
-from iwin.native import library
-from tests.models.precisions import error, precisions
+from tests.models.precisions import error, needs_kernels, precisions
 
-needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
-PRECISIONS = precisions(SOURCE, "forward")
+PRECISIONS = precisions("attend")
 
 ALONE = Windows(1, 1, 7, 7)
 
@@ -226,7 +224,7 @@ def test_block_equals_itself_without_kernels(monkeypatch: pytest.MonkeyPatch) ->
     results = []
     for kernels in (None, ()):
         if kernels is not None:
-            monkeypatch.setattr("iwin.models.iwin.FUSED_ATTENTION", kernels)
+            monkeypatch.setattr("iwin.models.block.FUSED_ATTENTION", kernels)
         output = block(x)
         results.append((output, *torch.autograd.grad(output.square().sum(), list(block.parameters()))))
     for fast, plain in zip(*results, strict=True):

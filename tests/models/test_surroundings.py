@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook
 
 from iwin.errors import ModelError
-from iwin.models.iwin import IwinBlock, IwinTransformer
+from iwin.models.block import IwinBlock
+from iwin.models.iwin import IwinTransformer
 from iwin.models.surroundings import compute_dtype, is_watched
 
 

@@ -8,15 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.iwin import IwinBlock, Mlp
+from iwin.models.block import IwinBlock, Mlp
 from iwin.models.kernels.layers import LayerNorm
 from iwin.models.native import tokens
-from iwin.native import library
-from tests.models.precisions import error, pairs, precisions
+from tests.models.precisions import error, needs_kernels, pairs, precisions
 
-pytestmark = pytest.mark.skipif(library(tokens.SOURCE) is None, reason="the kernels cannot be compiled here")
-PRECISIONS = precisions(tokens.SOURCE, "gelu")
-PAIRS = pairs(tokens.SOURCE, "gelu")
+pytestmark = needs_kernels
+PRECISIONS = precisions("gelu")
+PAIRS = pairs("gelu")
 ROUNDING = 2**-8
 """Largest relative error of what is rounded to bf16."""
 

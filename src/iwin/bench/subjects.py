@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from iwin.bench.variants import PEERS, Variant
 from iwin.errors import ConfigError
-from iwin.models import iwin
+from iwin.models import block
 from iwin.models.flops import model_cost
 from iwin.models.native.common import infers
 from iwin.models.recognizer import IwinRecognizer
@@ -88,7 +88,7 @@ def build_subject(variant: Variant, job: Job) -> Subject:
         return matmul(variant, job)
     torch.manual_seed(0)
     if variant.how == "sdpa":
-        iwin.FUSED_ATTENTION = ()
+        block.FUSED_ATTENTION = ()
     frames, height, width = clip_shape(variant, job)
     clips = torch.randn(job.batch, 3, frames, height, width)
     model, macs = build_model(variant, job)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from iwin.checkpoint.io import Weights
 from iwin.errors import CheckpointError
-from iwin.models.iwin import IwinBlock, IwinStage, IwinTransformer
+from iwin.models.block import IwinBlock
+from iwin.models.iwin import IwinStage, IwinTransformer
 
 Layout = Literal["recognizer", "backbone", "image"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from iwin.models.iwin import Downsample, IwinBlock, IwinStage, PatchEmbed
+from iwin.models.block import IwinBlock
+from iwin.models.iwin import Downsample, IwinStage, PatchEmbed
 from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
 
 

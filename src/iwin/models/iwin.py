@@ -6,12 +6,10 @@ arXiv 2507.18405. State-dict keys are those of the authors' release, so their ch
 An image is a clip of one frame: the same class serves both. Activations stay channels-last, (B, T, H, W, C), from the
 patch embedding to the last norm.
 
-Letters: B batch, T frames (after the patch embedding: time steps), H rows, W columns, C channels,
-I x J windows of a frame, N tokens of a window, M attention heads, D channels of a head.
+Letters: B batch, T frames (after the patch embedding: time steps), H rows, W columns, C channels.
 """
 
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -19,187 +17,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from iwin.errors import ModelError
-from iwin.models.kernels import ops as triton_kernels
-from iwin.models.kernels.layers import LayerNorm, widen
-from iwin.models.native import attention as native_kernels
-from iwin.models.native import depthwise, downsample, mlp
-from iwin.models.native.common import infers
-from iwin.models.native.linear import Linear, linear
-from iwin.models.surroundings import is_watched
-from iwin.models.windows import Windows, deinterleave, interleave, pad_to_windows, windows_of
+from iwin.models.block import IwinBlock
+from iwin.models.kernels.layers import LayerNorm
+from iwin.models.native import downsample
+from iwin.models.native.linear import linear
 
-# ---------------------------------------------------------------------------------------- layers
-
-FUSED_ATTENTION: tuple[ModuleType, ...] = (triton_kernels, native_kernels)
-"""Kernels that attend within windows straight from image order; PyTorch's attention computes what they do not take."""
-
-
-class WindowAttention(nn.Module):
-    """Multi-head self-attention within each window: no mask, no position bias.
-
-    Args:
-        dim: channels.
-        num_heads: attention heads; divides `dim`.
-        qkv_bias: whether query, key and value have a bias.
-        qk_scale: scale of the products; None means head_dim ** -0.5.
-        attn_drop: dropout on the attention weights.
-        proj_drop: dropout on the output.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        num_heads: int,
-        qkv_bias: bool = True,
-        qk_scale: float | None = None,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-    ) -> None:
-        super().__init__()
-        if dim % num_heads:
-            raise ModelError(f"{dim} channels do not divide into {num_heads} attention heads; choose another num_heads")
-        if qk_scale is not None and qk_scale < 0:
-            raise ModelError(f"qk_scale is {qk_scale}; it takes a number above 0, or None for head_dim ** -0.5")
-        self.num_heads = num_heads
-        self.scale = qk_scale or (dim // num_heads) ** -0.5
-        self.attn_drop = attn_drop
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
-
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        """Attend within the windows of a map x (B, T, H, W, C), with zeros where they go beyond it; same shape out."""
-        height, width = x.shape[2:4]
-        dropout = self.attn_drop if self.training else 0.0
-        kernels = next((kernels for kernels in FUSED_ATTENTION if kernels.takes(x, self.num_heads)), None)
-        if kernels is not None and not dropout:
-            if type(self.qkv) is Linear and not is_watched(self.qkv):
-                fill = self.qkv.bias  # what it makes of zeros
-            else:  # a layer that somebody put in, or looks at, gets them
-                x, fill = pad_to_windows(x, windows), None
-            x = kernels.interleaved_attention(self.qkv(x), windows, heads=self.num_heads, scale=self.scale, fill=fill)
-        else:
-            x = pad_to_windows(x, windows)
-            qkv = self.qkv(interleave(x, windows.counts))
-            q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-            attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scale)
-            x = deinterleave(attended.transpose(1, 2).flatten(2), windows.counts, x.shape)  # from (windows, M, N, D)
-        return self.proj_drop(self.proj(x[:, :, :height, :width]))
-
-
-class DepthwiseConv(nn.Module):
-    """3x3 depthwise convolution with bias on each frame, added to another branch."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-
-    def forward(self, x: Tensor, plus: Tensor) -> Tensor:
-        """Convolve x (B, T, H, W, C) and add `plus`, of the same shape as x and as the result."""
-        if depthwise.takes(x, self.depthwise):
-            return depthwise.convolve(x, self.depthwise.weight, self.depthwise.bias, plus)
-        frames = x.flatten(0, 1).permute(0, 3, 1, 2)  # channels-last memory, so cuDNN and oneDNN take it as it is
-        return self.depthwise(frames).permute(0, 2, 3, 1).unflatten(0, x.shape[:2]) + plus
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU (erf form) between them."""
-
-    def __init__(self, dim: int, hidden: int, *, drop: float = 0.0) -> None:
-        super().__init__()
-        self.fc1 = Linear(dim, hidden)
-        self.act = nn.GELU()
-        self.fc2 = Linear(hidden, dim)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (..., C); same shape out."""
-        if mlp.takes(x, self.fc1, self.act, self.drop, self.fc2):
-            return mlp.apply(x, self.fc1, self.fc2)
-        return self.drop(self.fc2(self.drop(widen(x, self.fc1, self.act))))
-
-
-class DropPath(nn.Module):
-    """Stochastic depth (arXiv 1603.09382): in training, leave a residual branch out for some samples.
-
-    torchvision has the same as StochasticDepth, but importing torchvision takes as long as importing PyTorch.
-
-    Args:
-        p: probability of leaving a sample's branch out; what remains is scaled by 1 / (1 - p).
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a branch's output x (B, ...); same shape out."""
-        if not self.training:
-            return x
-        keep = 1 - self.p
-        return x * x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(keep).div_(keep)
-
-
-class IwinBlock(nn.Module):
-    """Interleaved-window attention beside a depthwise convolution, then an MLP, each with a residual.
-
-    Args:
-        dim: channels.
-        num_heads: attention heads.
-        window_size: window (rows, columns) in tokens.
-        dwconv: whether the block has the depthwise branch; the last stage has none.
-        mlp_ratio: hidden width of the MLP over `dim`.
-        qkv_bias: whether query, key and value have a bias.
-        qk_scale: scale of the attention products; None means head_dim ** -0.5.
-        drop: dropout after the projections.
-        attn_drop: dropout on the attention weights.
-        drop_path: probability of leaving out a residual branch of a sample in training.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        num_heads: int,
-        window_size: tuple[int, int] = (7, 7),
-        dwconv: bool = True,
-        mlp_ratio: float = 4.0,
-        qkv_bias: bool = True,
-        qk_scale: float | None = None,
-        drop: float = 0.0,
-        attn_drop: float = 0.0,
-        drop_path: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.window_size = window_size
-        self.norm1 = LayerNorm(dim)
-        self.attn = WindowAttention(
-            dim, num_heads=num_heads, qkv_bias=qkv_bias, qk_scale=qk_scale, attn_drop=attn_drop, proj_drop=drop
-        )
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
-        self.dwconv = DepthwiseConv(dim) if dwconv else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, T, H, W, C); same shape out. On CPUs without gradients the MLP gets slices of tokens (n, C)."""
-        mixed = self.mix_tokens(self.norm1(x))
-        if (
-            infers(x)
-            and not self.drop_path.training
-            and not is_watched(self.drop_path, self.norm2, *self.mlp.modules())
-        ):
-            return mlp.add_mlp(x, mixed, self.norm2, self.mlp)
-        x = x + self.drop_path(mixed)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-    def mix_tokens(self, x: Tensor) -> Tensor:
-        """Sum of both branches on the normalised map x (B, T, H, W, C); same shape out."""
-        height, width = x.shape[2:4]
-        attended = self.attn(x, windows_of(height, width, self.window_size))
-        # The convolution's own zero padding equals the windows' padding, so it can run on the unpadded map.
-        return attended if self.dwconv is None else self.dwconv(x, attended)
+# ---------------------------------------------------------------------------------------- between blocks
 
 
 class Downsample(nn.Module):

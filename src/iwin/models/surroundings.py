@@ -41,4 +41,5 @@ def is_watched(*layers: nn.Module) -> bool:
     """
     if any(getattr(everywhere, f"_global{name}") for name in _HOOKS):
         return True
-    return any("forward" in layer.__dict__ or any(getattr(layer, name) for name in _HOOKS) for layer in layers)
+    own = [layer.__dict__ for layer in layers]
+    return any("forward" in attributes or any(attributes[name] for name in _HOOKS) for attributes in own)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.iwin import IwinBlock, Mlp
+from iwin.models.block import IwinBlock, Mlp
 from iwin.models.kernels import ops
 from iwin.models.kernels.layers import LayerNorm
 from tests.models.kernels.calls import Calls, calls_when_compiled

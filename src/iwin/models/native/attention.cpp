@@ -18,11 +18,12 @@
 #include <cstring>
 #include <vector>
 
-#include "precision.h"
+#include "kernels.h"
 
+namespace iwin {
 namespace {
 
-constexpr long D = 32;      // channels of a head; columns of a tile
+constexpr long D = HEAD_DIM;  // columns of a tile
 constexpr long ROWS = 8;    // rows of a tile
 constexpr long BLOCK = 32;  // queries that go together; columns of a tile, of which the last few queries take LANES
 constexpr long KEYS = 256;  // keys whose weights wait for their product with the values, in the first-level cache
@@ -33,23 +34,6 @@ constexpr float RISE = 8;
 
 // For keys and queries that only fill up a tile: 2^x underflows to 0 as for infinity, of which a difference is no number.
 constexpr float FAR = 1e30f;
-
-struct Fp32Words : Fp32 {
-  static __m512i pack(const __m512* rows) { return _mm512_castps_si512(rows[0]); }
-};
-
-#ifdef __AVX512BF16__
-struct Bf16Words : Bf16 {
-  // 16 words from two rows of fp32: the first row's numbers are the words' lower halves. Halves round away from 0, which
-  // takes fewer instructions than to even.
-  static __m512i pack(const __m512* rows) {
-    const __m512i half = _mm512_set1_epi32(0x8000), lower = _mm512_set1_epi32(0xFFFF);
-    const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(rows[0]), half), 16);
-    const __m512i high = _mm512_add_epi32(_mm512_castps_si512(rows[1]), half);
-    return _mm512_ternarylogic_epi32(lower, low, high, 0xCA);  // lower ? low : high
-  }
-};
-#endif
 
 // Sums of 8 rows and 32 columns, or 16, in registers.
 template <long HALVES>
@@ -167,23 +151,15 @@ INLINE __m512 log2(__m512 x) {
   return _mm512_fmadd_ps(p, t, exponent);
 }
 
-// A map (batch, steps, height, width) and its windows of rows x columns positions, some of which may lie beyond the map.
-struct Shape {
-  long batch, steps, height, width, heads, windows_down, windows_across, rows, columns;
-  long channels() const { return heads * D; }
-  long tasks() const { return batch * windows_down * windows_across * heads; }
-  long tokens() const {  // of the window that has most within the map
-    return steps * ((height - 1) / windows_down + 1) * ((width - 1) / windows_across + 1);
-  }
-  long keys() const { return (tokens() + 1 + ROWS - 1) / ROWS * ROWS; }
-};
+// Keys of a window that go through tiles at most.
+long keys_of(const WindowedMap& map) { return (map.tokens() + 1 + ROWS - 1) / ROWS * ROWS; }
 
 // One head of one window: where its tokens stand in image order, and how many positions lie beyond the map.
 struct Task {
   long head, beyond;
   std::vector<long> place;
 
-  Task(const Shape& s, long task) : head(task % s.heads) {
+  Task(const WindowedMap& s, long task) : head(task % s.heads) {
     const long window = task / s.heads, j = window % s.windows_across, i = window / s.windows_across % s.windows_down;
     const long b = window / (s.windows_across * s.windows_down);
     place.reserve(s.tokens());
@@ -273,37 +249,27 @@ void transpose(std::vector<Word>& to, const std::vector<typename T::Number>& row
   transpose(to.data(), BLOCK, words<T>(rows, 0), WIDTH, BLOCK, WIDTH);
 }
 
-// What is attended to, and how, all contiguous: qkv (B, T, H, W, 3, heads, D), fill (3, heads, D), which is what qkv has
-// beyond the map, out (B, T, H, W, heads, D), and softmax (windows, heads, 2, tokens): of each query a score and the
-// logarithm to base 2 of the sum of weights relative to it.
-template <class N>
-struct Maps {
-  const N *qkv, *fill;
-  N* out;
-  float* softmax;
-};
-
 template <class T>
 struct Forward {
   using Number = typename T::Number;
   static constexpr long WIDTH = D / T::PACK;  // words of a row
 
-  const Maps<Number>& maps;
-  const Shape& shape;
+  const Attention<T>& maps;
+  const WindowedMap& shape;
   const float factor;  // from scores to exponents of 2
   std::vector<Number> q, k, v;
   std::vector<Word> q_words, v_words, p_words;
   std::vector<float> o;
 
-  Forward(const Maps<Number>& maps, const Shape& shape, float scale)
+  Forward(const Attention<T>& maps, const WindowedMap& shape, float scale)
       : maps(maps),
         shape(shape),
         factor(scale * float(M_LOG2E)),
         q(BLOCK * D),
-        k(shape.keys() * D),
-        v(shape.keys() * D),
+        k(keys_of(shape) * D),
+        v(keys_of(shape) * D),
         q_words(WIDTH * BLOCK),
-        v_words(shape.keys() * WIDTH),
+        v_words(keys_of(shape) * WIDTH),
         p_words(KEYS / T::PACK * BLOCK),
         o(D * BLOCK) {}
 
@@ -388,18 +354,18 @@ struct Backward {
   using Number = typename T::Number;
   static constexpr long WIDTH = D / T::PACK, STEPS = BLOCK / T::PACK;  // words of a row; of a block of queries
 
-  const Maps<Number>& maps;
+  const Attention<T>& maps;
   const Number* const grad_out;
   Number* const grad_qkv;
   float* const grad_fill;  // (windows, heads, 2, D), of keys and values beyond the map
-  const Shape& shape;
+  const WindowedMap& shape;
   const float scale, factor;
   std::vector<Number> q, g, y, k, v;
   std::vector<Word> q_words, g_words, y_words, q_pairs, g_pairs, k_pairs, ds_words;
   std::vector<Number> p_rows, ds_rows;
   std::vector<float> p, dq, dk, dv;
 
-  Backward(const Maps<Number>& maps, const Number* grad_out, Number* grad_qkv, float* grad_fill, const Shape& shape,
+  Backward(const Attention<T>& maps, const Number* grad_out, Number* grad_qkv, float* grad_fill, const WindowedMap& shape,
            float scale)
       : maps(maps),
         grad_out(grad_out),
@@ -411,21 +377,21 @@ struct Backward {
         q(BLOCK * D),
         g(BLOCK * D),
         y(BLOCK * D),
-        k(shape.keys() * D),
-        v(shape.keys() * D),
+        k(keys_of(shape) * D),
+        v(keys_of(shape) * D),
         q_words(WIDTH * BLOCK),
         g_words(WIDTH * BLOCK),
         y_words(WIDTH * BLOCK),
         q_pairs(STEPS * D),
         g_pairs(STEPS * D),
-        k_pairs(shape.keys() * WIDTH),
+        k_pairs(keys_of(shape) * WIDTH),
         ds_words(KEYS / T::PACK * BLOCK),
         p_rows(ROWS * BLOCK),
         ds_rows(ROWS * BLOCK),
         p(ROWS * BLOCK),
         dq(D * BLOCK),
-        dk(shape.keys() * D),
-        dv(shape.keys() * D) {}
+        dk(keys_of(shape) * D),
+        dv(keys_of(shape) * D) {}
 
   void run(long index) {
     const Task task(shape, index);
@@ -535,17 +501,31 @@ void run(long tasks, const Job& job) {
 
 }  // namespace
 
-// A symbol for each precision.
+template <class T>
+void attend(const Attention<T>& maps, const WindowedMap& map, float scale) {
+  run(map.tasks(), Forward<T>(maps, map, scale));
+}
+
+template <class T>
+void attend_backward(const Attention<T>& maps, const typename T::Number* grad, typename T::Number* of_qkv,
+                     float* of_fill, const WindowedMap& map, float scale) {
+  run(map.tasks(), Backward<T>(maps, grad, of_qkv, of_fill, map, scale));
+}
+
 #define EXPORT(T, NAME)                                                                                                \
-  extern "C" void forward_##NAME(const Maps<T::Number>* maps, const Shape* shape, float scale) {                       \
-    run(shape->tasks(), Forward<T>(*maps, *shape, scale));                                                             \
+  template decltype(attend<T>) attend<T>;                                                                              \
+  template decltype(attend_backward<T>) attend_backward<T>;                                                            \
+  extern "C" void attend_##NAME(const Attention<T>* maps, const WindowedMap* map, float scale) {                       \
+    attend(*maps, *map, scale);                                                                                        \
   }                                                                                                                    \
-  extern "C" void backward_##NAME(const Maps<T::Number>* maps, const T::Number* grad_out, T::Number* grad_qkv,         \
-                                  float* grad_fill, const Shape* shape, float scale) {                                 \
-    run(shape->tasks(), Backward<T>(*maps, grad_out, grad_qkv, grad_fill, *shape, scale));                             \
+  extern "C" void attend_backward_##NAME(const Attention<T>* maps, const T::Number* grad, T::Number* of_qkv,           \
+                                         float* of_fill, const WindowedMap* map, float scale) {                        \
+    attend_backward(*maps, grad, of_qkv, of_fill, *map, scale);                                                        \
   }
 
-EXPORT(Fp32Words, fp32)
+EXPORT(Fp32, fp32)
 #ifdef __AVX512BF16__
-EXPORT(Bf16Words, bf16)
+EXPORT(Bf16, bf16)
 #endif
+
+}  // namespace iwin

@@ -2,24 +2,20 @@
 
 import ctypes
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from iwin.models.native.common import NAMES, runs
+from iwin.models.native.common import NAMES, call, pointer_to, runs
 from iwin.models.windows import Windows, beyond_map
-from iwin.native import library
 
 HEAD_DIM = 32
-
-SOURCE = Path(__file__).with_suffix(".cpp")
 
 
 def takes(x: Tensor, heads: int) -> bool:
     """Whether `interleaved_attention` can run on a projection of x (..., C), by its device, precision and head size."""
-    return x.shape[-1] == heads * HEAD_DIM and runs(SOURCE, x)
+    return x.shape[-1] == heads * HEAD_DIM and runs("attend", x)
 
 
 def interleaved_attention(
@@ -45,7 +41,7 @@ def interleaved_attention(
 def _forward(qkv: Tensor, fill: Tensor, windows: Sequence[int], heads: int, scale: float) -> tuple[Tensor, Tensor]:
     qkv, fill = qkv.contiguous(), fill.contiguous()
     out, softmax = _empty(qkv, fill, windows, heads, scale)
-    _call("forward", [qkv, fill, out, softmax], [], windows, heads, scale)
+    _call("attend", [qkv, fill, out, softmax], [], windows, heads, scale)
     return out, softmax
 
 
@@ -73,7 +69,7 @@ def _backward(
     grad, qkv, fill = grad.contiguous(), qkv.contiguous(), fill.contiguous()
     of_qkv = torch.empty_like(qkv)
     of_windows = qkv.new_empty(len(softmax), heads, 2, HEAD_DIM, dtype=torch.float32)
-    _call("backward", [qkv, fill, out, softmax], [grad, of_qkv, of_windows], windows, heads, scale)
+    _call("attend_backward", [qkv, fill, out, softmax], [grad, of_qkv, of_windows], windows, heads, scale)
     if not len(fill):
         return of_qkv, fill.clone()
     of_keys_and_values = of_windows.sum(0).transpose(0, 1).flatten()
@@ -102,7 +98,6 @@ def _call(
 ) -> None:
     """Run a kernel on `maps` (qkv, fill, out, softmax) and what else it takes, all contiguous."""
     qkv = maps[0]
-    kernel = getattr(library(SOURCE), f"{name}_{NAMES[qkv.dtype]}")
-    pointers = (ctypes.c_void_p * 4)(*(map_.data_ptr() for map_ in maps))
-    shape = (ctypes.c_long * 9)(*qkv.shape[:4], heads, *windows)
-    kernel(pointers, *(ctypes.c_void_p(tensor.data_ptr()) for tensor in gradients), shape, ctypes.c_float(scale))
+    pointers = (ctypes.c_void_p * 4)(*map(pointer_to, maps))
+    sizes = (ctypes.c_long * 9)(*qkv.shape[:4], heads, *windows)
+    call(f"{name}_{NAMES[qkv.dtype]}", pointers, *gradients, sizes, float(scale))

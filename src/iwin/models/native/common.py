@@ -2,6 +2,7 @@
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,35 +10,46 @@ from torch import Tensor, nn
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.native import has, library
 
+SOURCE = Path(__file__).parent
+"""The kernels of the model: all in one library, since some are made of others."""
+
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 """How the kernels' names end, by precision."""
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def runs(source: Path, x: Tensor, kernel: str = "forward") -> bool:
-    """Whether a kernel of a file runs on x, by its device and precision, on this machine."""
+def runs(kernel: str, x: Tensor) -> bool:
+    """Whether a kernel runs on x, by its device and precision, on this machine."""
     if needs_pytorch() or x.device.type != "cpu":
         return False
     dtype = compute_dtype(x)
-    return dtype in NAMES and _has(source, f"{kernel}_{NAMES[dtype]}")
+    return dtype in NAMES and exists(f"{kernel}_{NAMES[dtype]}")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _has(source: Path, name: str) -> bool:
-    return has(source, name)
+def exists(kernel: str) -> bool:
+    """Whether this machine has a kernel by its whole name."""
+    return has(SOURCE, kernel)
 
 
-def call(source: Path, name: str, *arguments: Tensor | float | None) -> None:
-    """Run a kernel of a file on pointers to contiguous tensors, or to none, and on numbers.
+def call(name: str, *arguments: Tensor | float | ctypes.Array[Any] | ctypes.Structure | None) -> None:
+    """Run a kernel on pointers to contiguous tensors, or to none, to arrays and structures, and on numbers.
 
     Its first call says which of them are floats: others must have theirs at the same places.
     """
-    words = [a if isinstance(a, int | float) else 0 if a is None else a.data_ptr() for a in arguments]
-    kernel = getattr(library(source), name)
+    words = [argument if isinstance(argument, int | float) else pointer_to(argument) for argument in arguments]
+    kernel = getattr(library(SOURCE), name)
     if kernel.argtypes is None:
         kernel.argtypes = [ctypes.c_float if isinstance(word, float) else ctypes.c_ssize_t for word in words]
     kernel(*words)
+
+
+def pointer_to(what: Tensor | ctypes.Array[Any] | ctypes.Structure | None) -> int:
+    """The address of what a kernel reads or writes; 0 for nothing."""
+    if what is None:
+        return 0
+    return what.data_ptr() if isinstance(what, Tensor) else ctypes.addressof(what)
 
 
 def numbers_of(weights: Tensor | None) -> Tensor | None:

@@ -6,24 +6,17 @@
 #include <algorithm>
 #include <vector>
 
-#include "precision.h"
+#include "kernels.h"
 
+namespace iwin {
 namespace {
 
 constexpr long GROUP = 2;  // registers that go together, so that one's additions need not wait for each other
-constexpr long TAPS = 9;
-
-// Maps (frames, height, width, channels); channels divide by GROUP * LANES.
-struct Shape {
-  long frames, height, width, channels;
-  long row() const { return width * channels; }
-};
-
 // The rows above, at and below row y of a map's frame; beside the frame they are zeros.
 template <class N>
 struct Rows {
   const N* at[3];
-  Rows(const N* map, const N* zeros, const Shape& shape, long frame, long y) {
+  Rows(const N* map, const N* zeros, const Frames& shape, long frame, long y) {
     for (long r = 0; r < 3; r++) {
       const long row = y + r - 1;
       at[r] = row < 0 || row >= shape.height ? zeros : map + (frame * shape.height + row) * shape.row();
@@ -33,8 +26,8 @@ struct Rows {
 
 // One row and GROUP * LANES channels of: bias + taps * map + plus.
 template <class T>
-INLINE void convolve(const Rows<typename T::Number>& rows, const float* taps, const float* bias,
-                     const typename T::Number* plus, typename T::Number* out, const Shape& shape) {
+INLINE void convolve_row(const Rows<typename T::Number>& rows, const float* taps, const float* bias,
+                     const typename T::Number* plus, typename T::Number* out, const Frames& shape) {
   __m512 weights[TAPS][GROUP], start[GROUP], before[GROUP], here[GROUP];
 #pragma GCC unroll 2
   for (long g = 0; g < GROUP; g++) {
@@ -67,29 +60,10 @@ INLINE void convolve(const Rows<typename T::Number>& rows, const float* taps, co
   }
 }
 
-template <class T>
-void forward(const typename T::Number* map, const float* taps, const float* bias, const typename T::Number* plus,
-             typename T::Number* out, const Shape& shape) {
-  using N = typename T::Number;
-  const std::vector<N> zeros(shape.row());
-#pragma omp parallel for collapse(2) schedule(static)
-  for (long frame = 0; frame < shape.frames; frame++) {
-    for (long y = 0; y < shape.height; y++) {
-      const Rows<N> rows(map, zeros.data(), shape, frame, y);
-      const long place = (frame * shape.height + y) * shape.row();
-      for (long c = 0; c < shape.channels; c += GROUP * LANES) {
-        Rows<N> part = rows;
-        for (const N*& row : part.at) row += c;
-        convolve<T>(part, taps + c, bias ? bias + c : nullptr, plus ? plus + place + c : nullptr, out + place + c, shape);
-      }
-    }
-  }
-}
-
 // sums[TAPS + 1][channels] += what one row of the gradient says of the taps and of the bias, for LANES channels.
 template <class T>
 INLINE void correlate(const Rows<typename T::Number>& rows, const typename T::Number* grad, float* sums,
-                      const Shape& shape) {
+                      const Frames& shape) {
   __m512 total[TAPS + 1];
 #pragma GCC unroll 10
   for (long t = 0; t <= TAPS; t++) total[t] = _mm512_loadu_ps(sums + t * shape.channels);
@@ -112,8 +86,29 @@ INLINE void correlate(const Rows<typename T::Number>& rows, const typename T::Nu
   for (long t = 0; t <= TAPS; t++) _mm512_storeu_ps(sums + t * shape.channels, total[t]);
 }
 
+}  // namespace
+
 template <class T>
-void gradients(const typename T::Number* map, const typename T::Number* grad, float* result, const Shape& shape) {
+void convolve(const typename T::Number* map, const float* taps, const float* bias, const typename T::Number* plus,
+             typename T::Number* out, const Frames& shape) {
+  using N = typename T::Number;
+  const std::vector<N> zeros(shape.row());
+#pragma omp parallel for collapse(2) schedule(static)
+  for (long frame = 0; frame < shape.frames; frame++) {
+    for (long y = 0; y < shape.height; y++) {
+      const Rows<N> rows(map, zeros.data(), shape, frame, y);
+      const long place = (frame * shape.height + y) * shape.row();
+      for (long c = 0; c < shape.channels; c += GROUP * LANES) {
+        Rows<N> part = rows;
+        for (const N*& row : part.at) row += c;
+        convolve_row<T>(part, taps + c, bias ? bias + c : nullptr, plus ? plus + place + c : nullptr, out + place + c, shape);
+      }
+    }
+  }
+}
+
+template <class T>
+void convolution_gradients(const typename T::Number* map, const typename T::Number* grad, float* result, const Frames& shape) {
   using N = typename T::Number;
   const std::vector<N> zeros(shape.row());
   const long numbers = (TAPS + 1) * shape.channels;
@@ -135,18 +130,21 @@ void gradients(const typename T::Number* map, const typename T::Number* grad, fl
     for (long n = 0; n < numbers; n++) result[n] += sums[frame * numbers + n];
 }
 
-}  // namespace
-
 #define EXPORT(T, NAME)                                                                                                \
-  extern "C" void forward_##NAME(const T::Number* map, const float* taps, const float* bias, const T::Number* plus,    \
-                                 T::Number* out, const Shape* shape) {                                                 \
-    forward<T>(map, taps, bias, plus, out, *shape);                                                                    \
+  template decltype(convolve<T>) convolve<T>;                                                                          \
+  template decltype(convolution_gradients<T>) convolution_gradients<T>;                                                \
+  extern "C" void convolve_##NAME(const T::Number* map, const float* taps, const float* bias, const T::Number* plus,   \
+                                  T::Number* out, const Frames* shape) {                                               \
+    convolve<T>(map, taps, bias, plus, out, *shape);                                                                   \
   }                                                                                                                    \
-  extern "C" void gradients_##NAME(const T::Number* map, const T::Number* grad, float* result, const Shape* shape) {   \
-    gradients<T>(map, grad, result, *shape);                                                                           \
+  extern "C" void convolution_gradients_##NAME(const T::Number* map, const T::Number* grad, float* result,             \
+                                               const Frames* shape) {                                                  \
+    convolution_gradients<T>(map, grad, result, *shape);                                                               \
   }
 
 EXPORT(Fp32, fp32)
 #ifdef __AVX512BF16__
 EXPORT(Bf16, bf16)
 #endif
+
+}  // namespace iwin

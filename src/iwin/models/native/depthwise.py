@@ -1,17 +1,13 @@
 """The compiled depthwise convolution as a PyTorch operator: with gradients, and inside `torch.compile`."""
 
 import ctypes
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from iwin.models.native.common import NAMES, numbers_of, runs
+from iwin.models.native.common import NAMES, call, numbers_of, runs
 from iwin.models.surroundings import compute_dtype, is_watched
-from iwin.native import library
-
-SOURCE = Path(__file__).with_suffix(".cpp")
 
 _GROUP = 32
 """Channels that the kernel works on at once."""
@@ -19,7 +15,7 @@ _GROUP = 32
 
 def takes(x: Tensor, layer: nn.Module) -> bool:
     """Whether `convolve` can do what a layer does to x (..., H, W, C), and nobody looks at the layer that it skips."""
-    if type(layer) is not nn.Conv2d or is_watched(layer) or x.shape[-1] % _GROUP or not runs(SOURCE, x):
+    if type(layer) is not nn.Conv2d or is_watched(layer) or x.shape[-1] % _GROUP or not runs("convolve", x):
         return False
     steps = (layer.stride, layer.padding, layer.dilation, layer.padding_mode)
     return layer.weight.shape == (x.shape[-1], 1, 3, 3) and steps == ((1, 1), (1, 1), (1, 1), "zeros")
@@ -46,7 +42,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None
     x, plus = x.contiguous(), None if plus is None else plus.contiguous()
     out = torch.empty_like(x)
     taps, bias = _taps(weight), numbers_of(bias)
-    _call("forward", x, taps, bias, plus, out)
+    call(f"convolve_{NAMES[x.dtype]}", x, taps, bias, plus, out, _frames(x))
     return out
 
 
@@ -60,7 +56,7 @@ def _gradients(x: Tensor, grad: Tensor) -> Tensor:
     """Of the nine taps and of the bias, float32 (10, C)."""
     x, grad = x.contiguous(), grad.contiguous()
     result = x.new_empty(10, x.shape[-1], dtype=torch.float32)
-    _call("gradients", x, grad, result)
+    call(f"convolution_gradients_{NAMES[x.dtype]}", x, grad, result, _frames(x))
     return result
 
 
@@ -94,9 +90,6 @@ def _taps(weight: Tensor) -> Tensor:
     return weight.float().flatten(1).t().contiguous()
 
 
-def _call(name: str, x: Tensor, *others: Tensor | None) -> None:
-    """Run a kernel on maps x (..., H, W, C), contiguous."""
-    height, width, channels = x.shape[-3:]
-    shape = (ctypes.c_long * 4)(x.shape[:-3].numel(), height, width, channels)
-    kernel = getattr(library(SOURCE), f"{name}_{NAMES[x.dtype]}")
-    kernel(*(ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (x, *others)), shape)
+def _frames(x: Tensor) -> ctypes.Array[ctypes.c_long]:
+    """The sizes of maps (..., H, W, C), as the kernels take them."""
+    return (ctypes.c_long * 4)(x.shape[:-3].numel(), *x.shape[-3:])

@@ -12,8 +12,9 @@
 #include <cstring>
 #include <memory>
 
-#include "precision.h"
+#include "kernels.h"
 
+namespace iwin {
 namespace {
 
 constexpr long ROWS = 8, REGISTERS = 3, PANEL = REGISTERS * LANES;
@@ -205,11 +206,11 @@ INLINE Room room(long words) { return Room((Word*)std::aligned_alloc(64, ceil_di
 
 // ---------------------------------------------------------------------------------------- products
 
-// out[rows][columns] = the product of x[rows][depth] and weight[columns][depth], or weight[depth][columns] where it is
-// `turned`, and bias[columns], if there is one.
+}  // namespace
+
 template <class T, class W>
-void linear(const typename T::Number* x, const W* weight, const float* bias, typename T::Number* out, bool turned,
-            long rows, long depth, long columns) {
+void linear(const typename T::Number* x, const typename W::Number* weight, const float* bias, typename T::Number* out,
+            bool turned, long rows, long depth, long columns) {
   if (!rows) return;
   const long panels = ceil_divide(columns, PANEL), steps = depth / T::PACK, threads = omp_get_max_threads();
   const auto pack = [=](long p, Word* panel) {
@@ -226,8 +227,8 @@ void linear(const typename T::Number* x, const W* weight, const float* bias, typ
               });
   };
   if (rows <= FEW && panels >= std::min(threads, ceil_divide(rows, ROWS))) {
-    const long width = ceil_divide(PANEL * sizeof(W), 64);
-    const long lines = turned ? width * depth : ceil_divide(PANEL * depth * sizeof(W), 64);
+    const long width = ceil_divide(PANEL * sizeof(*weight), 64);
+    const long lines = turned ? width * depth : ceil_divide(PANEL * depth * sizeof(*weight), 64);
     const long each = ceil_divide(lines, ceil_divide(rows, ROWS) * (steps / STEPS));
     const Room kept = room(threads * steps * PANEL);
     Word* all = kept.get();
@@ -237,7 +238,7 @@ void linear(const typename T::Number* x, const W* weight, const float* bias, typ
       pack(p, panel);
       Ahead ahead;
       if (p + 1 < panels) {
-        if (turned) ahead = Ahead{(const char*)(weight + (p + 1) * PANEL), long(columns * sizeof(W)), width, lines, each};
+        if (turned) ahead = Ahead{(const char*)(weight + (p + 1) * PANEL), long(columns * sizeof(*weight)), width, lines, each};
         else ahead = Ahead{(const char*)(weight + (p + 1) * PANEL * depth), 0, lines, lines, each};
       }
       multiply(p, panel, 0, rows, ahead);
@@ -259,8 +260,6 @@ void linear(const typename T::Number* x, const W* weight, const float* bias, typ
   }
 }
 
-// of_weight[outs][ins] = grad[rows][outs]^T x[rows][ins]; of_bias[outs] = the sum of grad over its rows.
-//
 // Each range of tokens is turned to words anew. The thread that reads the larger operand's words makes them, since another
 // core's cache is far away: both loops share out alike.
 template <class T>
@@ -312,15 +311,15 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
   }
 }
 
-}  // namespace
-
 #define EXPORT(T, W, NAME)                                                                                             \
+  template decltype(linear<T, W>) linear<T, W>;                                                                        \
   extern "C" void linear_##NAME(const T::Number* x, const W::Number* weight, const float* bias, T::Number* out,        \
                                 long turned, long rows, long depth, long columns) {                                    \
-    linear<T>(x, weight, bias, out, turned, rows, depth, columns);                                                     \
+    linear<T, W>(x, weight, bias, out, turned, rows, depth, columns);                                                  \
   }
 
 #define EXPORT_GRADIENT(T, NAME)                                                                                       \
+  template decltype(weight_gradient<T>) weight_gradient<T>;                                                            \
   extern "C" void weight_gradient_##NAME(const T::Number* x, const T::Number* grad, float* of_weight, float* of_bias,  \
                                          long rows, long ins, long outs) {                                             \
     weight_gradient<T>(x, grad, of_weight, of_bias, rows, ins, outs);                                                  \
@@ -328,8 +327,10 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
 
 EXPORT(Fp32, Fp32, fp32_fp32)
 EXPORT_GRADIENT(Fp32, fp32)
-#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)  // oneDNN multiplies by matrix units, where there are some
+#ifdef HAS_BF16_PRODUCTS
 EXPORT(Bf16, Fp32, fp32_bf16)
 EXPORT(Bf16, Bf16, bf16_bf16)
 EXPORT_GRADIENT(Bf16, bf16)
 #endif
+
+}  // namespace iwin

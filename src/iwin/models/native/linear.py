@@ -4,18 +4,14 @@ The kernels read weights as they are. For oneDNN they are turned to the precisio
 order of its own, at each call. PyTorch's own way copies the bias into the result first.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.native.common import NAMES, call, is_plain, multiplies, numbers_of, sizes_of
+from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, sizes_of
 from iwin.models.surroundings import compute_dtype
-from iwin.native import has
-
-SOURCE = Path(__file__).with_suffix(".cpp")
 
 _LANES = 16
 """Numbers that the kernels work on at once."""
@@ -80,7 +76,7 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, turned: b
     kernel = _kernel_for(x, outs, "linear", weight)
     if kernel is not None:
         x, weight, made = x.contiguous(), weight.contiguous(), x.new_empty(*x.shape[:-1], outs)
-        call(SOURCE, kernel, x, weight, numbers_of(bias), made, int(turned), *sizes_of(x), outs)
+        call(kernel, x, weight, numbers_of(bias), made, int(turned), *sizes_of(x), outs)
         return made
     weight = (weight.t() if turned else weight).to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
@@ -101,7 +97,7 @@ def gradients(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     if kernel is not None:
         x, grad = x.contiguous(), grad.contiguous()
         of_weight, of_bias = (x.new_empty(size, dtype=torch.float32) for size in ((outs, x.shape[-1]), (outs,)))
-        call(SOURCE, kernel, x, grad, of_weight, of_bias, *sizes_of(x), outs)
+        call(kernel, x, grad, of_weight, of_bias, *sizes_of(x), outs)
         return of_weight, of_bias
     return grad.reshape(-1, outs).t() @ x.reshape(-1, x.shape[-1]), _over_rows(grad)
 
@@ -119,4 +115,4 @@ def _kernel_for(x: Tensor, outs: int, name: str, weight: Tensor | None = None) -
         return None
     kinds = [str(NAMES.get(tensor.dtype)) for tensor in (weight, x) if tensor is not None]
     kernel = "_".join([name, *kinds])
-    return kernel if has(SOURCE, kernel) else None
+    return kernel if exists(kernel) else None

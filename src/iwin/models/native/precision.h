@@ -9,7 +9,7 @@
 
 #define INLINE inline __attribute__((always_inline))
 
-namespace {
+namespace iwin {
 
 constexpr long LANES = 16;  // numbers of a register
 
@@ -25,6 +25,7 @@ struct Fp32 {
   static __m512 add_product(__m512 sum, __m512i a, __m512i b) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
   }
+  static __m512i pack(const __m512* rows) { return _mm512_castps_si512(rows[0]); }
 };
 
 #ifdef __AVX512BF16__
@@ -40,6 +41,14 @@ struct Bf16 {
     _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
   }
   static __m512 add_product(__m512 sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+  // 16 words from two rows of fp32: the first row's numbers are the words' lower halves. Halves round away from 0, which
+  // takes fewer instructions than to even.
+  static __m512i pack(const __m512* rows) {
+    const __m512i half = _mm512_set1_epi32(0x8000), lower = _mm512_set1_epi32(0xFFFF);
+    const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(rows[0]), half), 16);
+    const __m512i high = _mm512_add_epi32(_mm512_castps_si512(rows[1]), half);
+    return _mm512_ternarylogic_epi32(lower, low, high, 0xCA);  // lower ? low : high
+  }
 };
 #endif
 
@@ -63,4 +72,4 @@ INLINE __m512 exp2(__m512 x) {
   return _mm512_scalef_ps(p, whole);
 }
 
-}  // namespace
+}  // namespace iwin

@@ -6,8 +6,9 @@
 #include <cmath>
 #include <vector>
 
-#include "precision.h"
+#include "kernels.h"
 
+namespace iwin {
 namespace {
 
 constexpr long GROUP = 2;  // registers that go together, so that one's additions need not wait for each other
@@ -58,6 +59,8 @@ INLINE __m512 gelu(__m512 x, __m512 beyond) {
   return _mm512_fnmadd_ps(size(x), beyond, _mm512_max_ps(x, _mm512_setzero_ps()));
 }
 
+}  // namespace
+
 template <class T>
 void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
   everywhere(numbers, [=](long at) {
@@ -67,7 +70,7 @@ void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
   });
 }
 
-// out = gelu(x) once more; grad, of gelu(x), becomes that of x: times the distribution up to x, plus x times its density.
+// The slope of GELU is the distribution up to x, plus x times its density.
 template <class T>
 void gelu_backward(const typename T::Number* x, typename T::Number* grad, typename T::Number* out, long numbers) {
   const __m512 density = _mm512_set1_ps(float(M_2_SQRTPI * M_SQRT1_2 / 2));
@@ -83,11 +86,9 @@ void gelu_backward(const typename T::Number* x, typename T::Number* grad, typena
   });
 }
 
-// out = the norm of map + plus; the sum goes to `sum`. Without `plus`, of the map alone. Each row's mean and scale go to
-// stats[rows][2], if that is asked for.
-template <class X, class Y>
-void norm(const typename X::Number* map, const typename Y::Number* plus, const float* weight, const float* bias,
-          float eps, typename X::Number* sum, typename Y::Number* out, float* stats, long rows, long channels) {
+template <class X, class T>
+void norm(const typename X::Number* map, const typename T::Number* plus, const float* weight, const float* bias,
+          float eps, typename X::Number* sum, typename T::Number* out, float* stats, long rows, long channels) {
 #pragma omp parallel
   {
     std::vector<float> row(channels);
@@ -101,7 +102,7 @@ void norm(const typename X::Number* map, const typename Y::Number* plus, const f
           const long at = c + g * LANES;
           __m512 value = X::load(map + start + at);
           if (plus) {
-            X::store(sum + start + at, _mm512_add_ps(value, Y::load(plus + start + at)));
+            X::store(sum + start + at, _mm512_add_ps(value, T::load(plus + start + at)));
             value = X::load(sum + start + at);  // as it was rounded
           }
           total[g] = _mm512_add_ps(total[g], value);
@@ -122,17 +123,16 @@ void norm(const typename X::Number* map, const typename Y::Number* plus, const f
       }
       for (long c = 0; c < channels; c += LANES) {
         const __m512 value = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(&row[c]), mean), scale);
-        Y::store(out + start + c, _mm512_fmadd_ps(value, _mm512_loadu_ps(weight + c), _mm512_loadu_ps(bias + c)));
+        T::store(out + start + c, _mm512_fmadd_ps(value, _mm512_loadu_ps(weight + c), _mm512_loadu_ps(bias + c)));
       }
     }
   }
 }
 
-// of_map = the gradient of a map from that of its norm, of_weights[2][channels] = those of weight and bias.
-template <class X, class Y>
+template <class X, class T>
 void norm_backward(const typename X::Number* map, const float* stats, const float* weight,
-                   const typename Y::Number* grad, typename X::Number* of_map, float* of_weights, long rows,
-                   long channels) {
+                   const typename T::Number* grad, const typename X::Number* plus, typename X::Number* of_map,
+                   float* of_weights, long rows, long channels) {
   in_parts(rows, 2 * channels, of_weights, [=](long row, float* of_weight) {
     float* of_bias = of_weight + channels;
     const long start = row * channels;
@@ -143,7 +143,7 @@ void norm_backward(const typename X::Number* map, const float* stats, const floa
       for (long g = 0; g < GROUP; g++) {
         const long at = c + g * LANES;
         const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + at), mean), scale);
-        const __m512 slope = Y::load(grad + start + at), weighted = _mm512_mul_ps(slope, _mm512_loadu_ps(weight + at));
+        const __m512 slope = T::load(grad + start + at), weighted = _mm512_mul_ps(slope, _mm512_loadu_ps(weight + at));
         total[g] = _mm512_add_ps(total[g], weighted);
         along[g] = _mm512_fmadd_ps(weighted, value, along[g]);
         _mm512_storeu_ps(of_weight + at, _mm512_fmadd_ps(slope, value, _mm512_loadu_ps(of_weight + at)));
@@ -153,37 +153,49 @@ void norm_backward(const typename X::Number* map, const float* stats, const floa
     const __m512 tilt = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(along[0], along[1])) / channels);
     for (long c = 0; c < channels; c += LANES) {
       const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + c), mean), scale);
-      const __m512 weighted = _mm512_mul_ps(Y::load(grad + start + c), _mm512_loadu_ps(weight + c));
-      X::store(of_map + start + c, _mm512_mul_ps(_mm512_fnmadd_ps(tilt, value, _mm512_sub_ps(weighted, level)), scale));
+      const __m512 weighted = _mm512_mul_ps(T::load(grad + start + c), _mm512_loadu_ps(weight + c));
+      const __m512 more = plus ? X::load(plus + start + c) : _mm512_setzero_ps();
+      const __m512 slope = _mm512_fnmadd_ps(tilt, value, _mm512_sub_ps(weighted, level));
+      X::store(of_map + start + c, _mm512_fmadd_ps(slope, scale, more));
     }
   });
 }
 
-template <class X, class Y>
-void add(typename X::Number* map, const typename Y::Number* plus, long numbers) {
-  everywhere(numbers, [=](long at) { X::store(map + at, _mm512_add_ps(X::load(map + at), Y::load(plus + at))); });
+template <class X, class T>
+void add(const typename X::Number* map, const typename T::Number* plus, typename X::Number* out, long numbers) {
+  everywhere(numbers, [=](long at) { X::store(out + at, _mm512_add_ps(X::load(map + at), T::load(plus + at))); });
 }
 
-}  // namespace
+template <class X, class T>
+void scale(const typename X::Number* map, float factor, typename T::Number* out, long numbers) {
+  everywhere(numbers, [=](long at) { T::store(out + at, _mm512_mul_ps(_mm512_set1_ps(factor), X::load(map + at))); });
+}
 
 #define EXPORT(T, NAME)                                                                                                \
+  template decltype(gelu<T>) gelu<T>;                                                                                  \
+  template decltype(gelu_backward<T>) gelu_backward<T>;                                                                \
   extern "C" void gelu_##NAME(const T::Number* x, T::Number* out, long numbers) { gelu<T>(x, out, numbers); }          \
   extern "C" void gelu_backward_##NAME(const T::Number* x, T::Number* grad, T::Number* out, long numbers) {            \
     gelu_backward<T>(x, grad, out, numbers);                                                                           \
   }
 
-// Of a map in one precision and what is added to it, or made of it, in another.
-#define EXPORT_TWO(X, Y, NAME)                                                                                         \
-  extern "C" void norm_##NAME(const X::Number* map, const Y::Number* plus, const float* weight, const float* bias,     \
-                              float eps, X::Number* sum, Y::Number* out, float* stats, long rows, long channels) {     \
-    norm<X, Y>(map, plus, weight, bias, eps, sum, out, stats, rows, channels);                                         \
+#define EXPORT_TWO(X, T, NAME)                                                                                         \
+  template decltype(norm<X, T>) norm<X, T>;                                                                            \
+  template decltype(norm_backward<X, T>) norm_backward<X, T>;                                                          \
+  template decltype(add<X, T>) add<X, T>;                                                                              \
+  template decltype(scale<X, T>) scale<X, T>;                                                                          \
+  extern "C" void norm_##NAME(const X::Number* map, const T::Number* plus, const float* weight, const float* bias,     \
+                              float eps, X::Number* sum, T::Number* out, float* stats, long rows, long channels) {     \
+    norm<X, T>(map, plus, weight, bias, eps, sum, out, stats, rows, channels);                                         \
   }                                                                                                                    \
   extern "C" void norm_backward_##NAME(const X::Number* map, const float* stats, const float* weight,                  \
-                                       const Y::Number* grad, X::Number* of_map, float* of_weights, long rows,         \
-                                       long channels) {                                                                \
-    norm_backward<X, Y>(map, stats, weight, grad, of_map, of_weights, rows, channels);                                 \
+                                       const T::Number* grad, const X::Number* plus, X::Number* of_map,                \
+                                       float* of_weights, long rows, long channels) {                                  \
+    norm_backward<X, T>(map, stats, weight, grad, plus, of_map, of_weights, rows, channels);                           \
   }                                                                                                                    \
-  extern "C" void add_##NAME(X::Number* map, const Y::Number* plus, long numbers) { add<X, Y>(map, plus, numbers); }
+  extern "C" void add_##NAME(const X::Number* map, const T::Number* plus, X::Number* out, long numbers) {              \
+    add<X, T>(map, plus, out, numbers);                                                                                \
+  }
 
 EXPORT(Fp32, fp32)
 EXPORT_TWO(Fp32, Fp32, fp32_fp32)
@@ -192,3 +204,5 @@ EXPORT(Bf16, bf16)
 EXPORT_TWO(Fp32, Bf16, fp32_bf16)
 EXPORT_TWO(Bf16, Bf16, bf16_bf16)
 #endif
+
+}  // namespace iwin

@@ -3,7 +3,6 @@
 They are for eager execution: `torch.compile` joins such layers with what stands around them, and does it better.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,6 @@ from torch.autograd.function import once_differentiable
 
 from iwin.models.native.common import NAMES, call, is_plain, numbers_of, runs, sizes_of
 from iwin.models.surroundings import compute_dtype
-
-SOURCE = Path(__file__).with_suffix(".cpp")
 
 GROUP = 32
 """Channels that the kernels work on at once."""
@@ -53,7 +50,7 @@ def add_and_norm(x: Tensor, plus: Tensor, norm: nn.LayerNorm, *, total: Tensor) 
 
 def add_(x: Tensor, plus: Tensor) -> None:
     """Add to x (..., C), which `norms` accepts, what products gave: both are contiguous, without gradients."""
-    call(SOURCE, f"add_{_pair(x)}", x, plus, x.numel())
+    call(f"add_{_pair(x)}", x, plus, x, x.numel())
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -71,7 +68,7 @@ class _LayerNorm(torch.autograd.Function):
         x, weight, stats = ctx.saved_tensors
         of_x, of_weights = torch.empty_like(x), x.new_empty(2, x.shape[-1], dtype=torch.float32)
         given = (x, stats, numbers_of(weight), grad.contiguous())
-        call(SOURCE, f"norm_backward_{ctx.pair}", *given, of_x, of_weights, *sizes_of(x))
+        call(f"norm_backward_{ctx.pair}", *given, None, of_x, of_weights, *sizes_of(x))
         return of_x, of_weights[0], of_weights[1], None  # autograd turns them to the precision of what was given
 
 
@@ -87,7 +84,7 @@ def _norm(
 ) -> Tensor:
     out = x.new_empty(x.shape, dtype=compute_dtype(x))
     given = (x, plus, numbers_of(weight), numbers_of(bias), float(eps))
-    call(SOURCE, f"norm_{_pair(x)}", *given, total, out, stats, *sizes_of(x))
+    call(f"norm_{_pair(x)}", *given, total, out, stats, *sizes_of(x))
     return out
 
 
@@ -104,7 +101,7 @@ def gelu(x: Tensor, out: Tensor) -> Tensor:
     Returns:
         `out`.
     """
-    call(SOURCE, f"gelu_{NAMES[x.dtype]}", x, out, x.numel())
+    call(f"gelu_{NAMES[x.dtype]}", x, out, x.numel())
     return out
 
 
@@ -119,7 +116,7 @@ def gelu_backward_(x: Tensor, grad: Tensor) -> Tensor:
         gelu(x) once more, which need not be kept for this.
     """
     made = torch.empty_like(x)
-    call(SOURCE, f"gelu_backward_{NAMES[x.dtype]}", x, grad, made, x.numel())
+    call(f"gelu_backward_{NAMES[x.dtype]}", x, grad, made, x.numel())
     return made
 
 
@@ -128,7 +125,7 @@ def gelu_backward_(x: Tensor, grad: Tensor) -> Tensor:
 
 def takes(x: Tensor) -> bool:
     """Whether the kernels are for x (..., C), once it is in the precision of products."""
-    return not torch.compiler.is_compiling() and is_plain(x) and x.shape[-1] % GROUP == 0 and runs(SOURCE, x, "gelu")
+    return not torch.compiler.is_compiling() and is_plain(x) and x.shape[-1] % GROUP == 0 and runs("gelu", x)
 
 
 def _pair(x: Tensor) -> str:

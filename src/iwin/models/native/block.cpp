@@ -1,0 +1,276 @@
+// All of a block of the model in one call, forward and backward: the other kernels one after another. Each call from Python
+// takes some tens of microseconds more, as long as many a kernel on a small map.
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+
+namespace iwin {
+namespace {
+
+constexpr long SLICE = 1024;  // tokens of each thread that go through the MLP together, where nothing is kept of them
+
+// What a block's layers are, but for their parameters.
+struct Settings {
+  WindowedMap map;
+  long hidden;  // channels within the MLP
+  float scale, eps1, eps2;
+  const float* shares;  // (2, batch): what each sample's branches are multiplied by; missing where that is 1
+};
+
+// In the model's order. Biases may be missing, and the convolution.
+template <class W>
+struct Parameters {
+  const typename W::Number *norm1, *norm1_bias, *qkv, *qkv_bias, *proj, *proj_bias, *conv, *conv_bias;
+  const typename W::Number *norm2, *norm2_bias, *wide, *wide_bias, *narrow, *narrow_bias;
+};
+
+// Of the parameters, in pairs: both are there, or neither where nobody wants them.
+struct Gradients {
+  float *norm1, *norm1_bias, *qkv, *qkv_bias, *proj, *proj_bias, *conv, *conv_bias;
+  float *norm2, *norm2_bias, *wide, *wide_bias, *narrow, *narrow_bias;
+};
+
+// What the forward pass makes on its way and the backward pass reads.
+template <class X, class T>
+struct Kept {
+  typename T::Number *normed, *qkv, *attended;
+  float *softmax, *stats;
+  typename X::Number* sum;  // of the map and its first branch
+  typename T::Number* normed_sum;
+  float* stats_of_sum;
+  typename T::Number* hidden;
+};
+
+template <class N>
+class Room {
+ public:
+  explicit Room(long numbers) : at_((N*)std::aligned_alloc(64, (numbers * sizeof(N) / 64 + 1) * 64), std::free) {}
+  operator N*() const { return at_.get(); }
+
+ private:
+  std::unique_ptr<N, decltype(&std::free)> at_;
+};
+
+// Parameters in fp32: as they are, or a copy.
+template <class W>
+class InFp32 {
+ public:
+  InFp32(const typename W::Number* numbers, long count) : at_(nullptr) {
+    if (!numbers) return;
+    if constexpr (W::EXACT) {
+      at_ = numbers;
+    } else {
+      copy_.resize(count);
+      for (long n = 0; n < count; n += LANES) _mm512_storeu_ps(&copy_[n], W::load(numbers + n));
+      at_ = copy_.data();
+    }
+  }
+  operator const float*() const { return at_; }
+
+ private:
+  std::vector<float> copy_;
+  const float* at_;
+};
+
+template <class X, class T, class W>
+class Block {
+  using N = typename T::Number;
+  using M = typename X::Number;
+
+ public:
+  Block(const Parameters<W>& p, const Settings& settings)
+      : p(p),
+        s(settings),
+        map(settings.map),
+        frames{map.batch * map.steps, map.height, map.width, map.channels()},
+        places(map.places()),
+        C(map.channels()),
+        fill(map.fits() ? 0 : 3 * C) {
+    const InFp32<W> bias(p.qkv_bias, 3 * C);
+    for (long c = 0; p.qkv_bias && c < long(fill.size()); c += LANES) T::store(&fill[c], _mm512_loadu_ps(bias + c));
+  }
+
+  void infer(const M* x, M* out) const {
+    const long count = std::min(places, SLICE * omp_get_max_threads()), slice = count * (C + s.hidden);
+    const Room<N> room(places * C + std::max(3 * places * C, slice));
+    const Room<float> softmax(softmax_numbers());
+    N *mixed = room, *rest = room + places * C;
+    Kept<X, T> made{};
+    made.normed = (N*)out;
+    made.qkv = room;
+    made.attended = rest + 2 * places * C;
+    made.softmax = softmax;
+    mix(x, made, mixed);
+    for (long from = 0; from < places; from += count) {
+      const long rows = std::min(count, places - from);
+      N *normed = rest, *hidden = rest + count * C;
+      M* sum = out + from * C;
+      norm<X, T>(x + from * C, mixed + from * C, InFp32<W>(p.norm2, C), InFp32<W>(p.norm2_bias, C), s.eps2, sum, normed,
+                 nullptr, rows, C);
+      multiply(normed, p.wide, p.wide_bias, hidden, rows, C, s.hidden);
+      gelu<T>(hidden, hidden, rows * s.hidden);
+      multiply(hidden, p.narrow, p.narrow_bias, normed, rows, s.hidden, C);
+      add<X, T>(sum, normed, sum, rows * C);
+    }
+  }
+
+  void forward(const M* x, const Kept<X, T>& kept, M* out) const {
+    const Room<N> room(places * std::max(C, s.hidden)), more(places * C);
+    mix(x, kept, more);
+    share(0, more);
+    norm<X, T>(x, more, InFp32<W>(p.norm2, C), InFp32<W>(p.norm2_bias, C), s.eps2, kept.sum, kept.normed_sum,
+               kept.stats_of_sum, places, C);
+    multiply(kept.normed_sum, p.wide, p.wide_bias, kept.hidden, places, C, s.hidden);
+    gelu<T>(kept.hidden, room, places * s.hidden);
+    multiply(room, p.narrow, p.narrow_bias, more, places, s.hidden, C);
+    share(1, more);
+    add<X, T>(kept.sum, more, out, places * C);
+  }
+
+  void backward(const M* x, const Kept<X, T>& kept, const M* grad, M* of_x, const Gradients& of) const {
+    const long wide = std::max(s.hidden, 3 * C);
+    const Room<N> first(places * wide), second(places * wide), shared(places * C);
+    std::vector<float> of_norm(2 * C);
+
+    // Of the MLP.
+    N *of_hidden = first, *active = second;
+    const N* of_branch = branch(1, grad, shared);
+    linear<T, W>(of_branch, p.narrow, nullptr, of_hidden, true, places, C, s.hidden);
+    gelu_backward<T>(kept.hidden, of_hidden, active, places * s.hidden);
+    if (of.narrow) weight_gradient<T>(active, of_branch, of.narrow, of.narrow_bias, places, s.hidden, C);
+    if (of.wide) weight_gradient<T>(kept.normed_sum, of_hidden, of.wide, of.wide_bias, places, C, s.hidden);
+    N* of_normed = second;
+    linear<T, W>(of_hidden, p.wide, nullptr, of_normed, true, places, s.hidden, C);
+    norm_backward<X, T>(kept.sum, kept.stats_of_sum, InFp32<W>(p.norm2, C), of_normed, grad, of_x, of_norm.data(),
+                        places, C);
+    give(of_norm, of.norm2, of.norm2_bias);
+
+    // Of attention and the convolution.
+    of_branch = branch(0, of_x, shared);
+    N *of_attended = first, *of_qkv = second;
+    linear<T, W>(of_branch, p.proj, nullptr, of_attended, true, places, C, C);
+    if (of.proj) weight_gradient<T>(kept.attended, of_branch, of.proj, of.proj_bias, places, C, C);
+    const Room<float> of_fill(map.tasks() * 2 * HEAD_DIM);
+    attend_backward<T>(attention(kept), of_attended, of_qkv, of_fill, map, s.scale);
+    if (of.qkv) {
+      weight_gradient<T>(kept.normed, of_qkv, of.qkv, of.qkv_bias, places, C, 3 * C);
+      if (!map.fits()) add_fill(of_fill, of.qkv_bias);
+    }
+    of_normed = first;
+    linear<T, W>(of_qkv, p.qkv, nullptr, of_normed, true, places, 3 * C, C);
+    if (p.conv) {
+      convolve<T>(of_branch, taps(true).data(), nullptr, of_normed, of_normed, frames);
+      if (of.conv) {
+        std::vector<float> sums((TAPS + 1) * C);
+        convolution_gradients<T>(kept.normed, of_branch, sums.data(), frames);
+        for (long c = 0; c < C; c++)
+          for (long t = 0; t < TAPS; t++) of.conv[c * TAPS + t] = sums[t * C + c];
+        std::copy_n(&sums[TAPS * C], C, of.conv_bias);
+      }
+    }
+    norm_backward<X, T>(x, kept.stats, InFp32<W>(p.norm1, C), of_normed, of_x, of_x, of_norm.data(), places, C);
+    give(of_norm, of.norm1, of.norm1_bias);
+  }
+
+ private:
+  // mixed = both branches that mix tokens. It may be where qkv is.
+  void mix(const M* x, const Kept<X, T>& made, N* mixed) const {
+    norm<X, T>(x, nullptr, InFp32<W>(p.norm1, C), InFp32<W>(p.norm1_bias, C), s.eps1, nullptr, made.normed, made.stats,
+               places, C);
+    multiply(made.normed, p.qkv, p.qkv_bias, made.qkv, places, C, 3 * C);
+    attend<T>(attention(made), map, s.scale);
+    multiply(made.attended, p.proj, p.proj_bias, mixed, places, C, C);
+    if (p.conv) convolve<T>(made.normed, taps(false).data(), InFp32<W>(p.conv_bias, C), mixed, mixed, frames);
+  }
+
+  void multiply(const N* given, const typename W::Number* weight, const typename W::Number* bias, N* out, long rows,
+                long depth, long columns) const {
+    linear<T, W>(given, weight, InFp32<W>(bias, columns), out, false, rows, depth, columns);
+  }
+
+  Attention<T> attention(const Kept<X, T>& made) const { return {made.qkv, fill.data(), made.attended, made.softmax}; }
+
+  long softmax_numbers() const { return map.tasks() * 2 * map.tokens(); }
+
+  // The convolution's weights (C, 9) as its kernel reads them; turned around, for the gradient of its map.
+  std::vector<float> taps(bool turned) const {
+    const InFp32<W> weights(p.conv, TAPS * C);
+    std::vector<float> made(TAPS * C);
+    for (long c = 0; c < C; c++)
+      for (long t = 0; t < TAPS; t++) made[t * C + c] = weights[c * TAPS + (turned ? TAPS - 1 - t : t)];
+    return made;
+  }
+
+  // Multiplies each sample of a branch by its share.
+  void share(long branch, N* map) const {
+    if (!s.shares) return;
+    const long numbers = places / this->map.batch * C;
+    for (long b = 0; b < this->map.batch; b++)
+      scale<T, T>(map + b * numbers, s.shares[branch * this->map.batch + b], map + b * numbers, numbers);
+  }
+
+  // The gradient of a branch from that of the map it is added to, in `room` where it is not the same.
+  const N* branch(long branch, const M* grad, N* room) const {
+    if constexpr (std::is_same_v<X, T>)
+      if (!s.shares) return grad;
+    const long numbers = places / map.batch * C;
+    for (long b = 0; b < map.batch; b++)
+      scale<X, T>(grad + b * numbers, s.shares ? s.shares[branch * map.batch + b] : 1, room + b * numbers, numbers);
+    return room;
+  }
+
+  void give(const std::vector<float>& of_norm, float* of_weight, float* of_bias) const {
+    if (!of_weight) return;
+    std::copy_n(of_norm.data(), C, of_weight);
+    std::copy_n(of_norm.data() + C, C, of_bias);
+  }
+
+  // Adds what the keys and values beyond the map say of the bias that they are.
+  void add_fill(const float* of_fill, float* of_bias) const {
+    for (long task = 0; task < map.tasks(); task++)
+      for (long kind = 0; kind < 2; kind++)
+        for (long d = 0; d < HEAD_DIM; d++)
+          of_bias[(1 + kind) * C + task % map.heads * HEAD_DIM + d] += of_fill[(task * 2 + kind) * HEAD_DIM + d];
+  }
+
+  const Parameters<W>& p;
+  const Settings& s;
+  const WindowedMap& map;
+  const Frames frames;
+  const long places, C;
+  std::vector<N> fill;  // what windows hold beyond the map: what a projection makes of zeros
+};
+
+}  // namespace
+
+#define EXPORT(X, T, W, NAME)                                                                                          \
+  extern "C" void block_infer_##NAME(const X::Number* x, const Parameters<W>* parameters, X::Number* out,              \
+                                     const Settings* settings) {                                                       \
+    Block<X, T, W>(*parameters, *settings).infer(x, out);                                                              \
+  }                                                                                                                    \
+  extern "C" void block_forward_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,    \
+                                       X::Number* out, const Settings* settings) {                                     \
+    Block<X, T, W>(*parameters, *settings).forward(x, *kept, out);                                                     \
+  }                                                                                                                    \
+  extern "C" void block_backward_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,   \
+                                        const X::Number* grad, X::Number* of_x, const Gradients* of_parameters,        \
+                                        const Settings* settings) {                                                    \
+    Block<X, T, W>(*parameters, *settings).backward(x, *kept, grad, of_x, *of_parameters);                             \
+  }
+
+// By the precisions of maps, products and weights.
+EXPORT(Fp32, Fp32, Fp32, fp32_fp32_fp32)
+#ifdef HAS_BF16_PRODUCTS
+EXPORT(Fp32, Bf16, Fp32, fp32_bf16_fp32)
+EXPORT(Fp32, Bf16, Bf16, fp32_bf16_bf16)
+EXPORT(Bf16, Bf16, Fp32, bf16_bf16_fp32)
+EXPORT(Bf16, Bf16, Bf16, bf16_bf16_bf16)
+#endif
+
+}  // namespace iwin

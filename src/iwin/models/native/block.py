@@ -1,0 +1,168 @@
+"""All of a block in one call, forward and backward.
+
+Each call of a kernel from Python takes some tens of microseconds, as long as many a kernel on a small map. A block
+takes a dozen kernels forward and two dozen backward.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from iwin.models.native import depthwise, tokens
+from iwin.models.native.attention import HEAD_DIM
+from iwin.models.native.common import NAMES, call, exists, is_plain, pointer_to
+from iwin.models.surroundings import compute_dtype, needs_pytorch
+from iwin.models.windows import Windows
+
+
+class Layers(NamedTuple):
+    """What a block consists of.
+
+    Attributes:
+        norm1: before attention and the convolution.
+        qkv: projection to queries, keys and values.
+        proj: projection of what attention finds.
+        conv: depthwise convolution, if the block has one.
+        norm2: before the MLP.
+        wide: the MLP's first layer; GELU follows.
+        narrow: its second.
+        heads: attention heads.
+        scale: scale of the attention products.
+    """
+
+    norm1: nn.LayerNorm
+    qkv: nn.Linear
+    proj: nn.Linear
+    conv: nn.Conv2d | None
+    norm2: nn.LayerNorm
+    wide: nn.Linear
+    narrow: nn.Linear
+    heads: int
+    scale: float
+
+    def parameters(self) -> list[Tensor | None]:
+        """Weight and bias of each layer, in the order of the kernels."""
+        parameters: list[Tensor | None] = []
+        for layer in self[:7]:
+            parameters += [None, None] if layer is None else [layer.weight, layer.bias]
+        return parameters
+
+
+def takes(x: Tensor, layers: Layers) -> bool:
+    """Whether `apply` does to x (B, T, H, W, C) what these layers do, of which nobody may look at the calls."""
+    if torch.compiler.is_compiling() or needs_pytorch() or not x.numel():
+        return False
+    parameters = layers.parameters()
+    if not is_plain(x, *parameters) or not exists(f"block_infer_{_kernel(x, parameters)}"):
+        return False
+    if x.device.type != "cpu" or any(p.device.type != "cpu" for p in parameters if p is not None):
+        return False
+    if any(weights is None for norm in (layers.norm1, layers.norm2) for weights in (norm.weight, norm.bias)):
+        return False
+    C, hidden = x.shape[-1], len(layers.wide.weight)
+    if layers.heads * HEAD_DIM != C or hidden % tokens.GROUP:
+        return False
+    if layers.conv is not None and not depthwise.takes(x, layers.conv):
+        return False
+    norm, conv = [(C,), (C,)], [(C, 1, 3, 3), (C,)]
+    sizes = [*norm, (3 * C, C), (3 * C,), (C, C), (C,), *conv, *norm, (hidden, C), (hidden,), (C, hidden), (C,)]
+    return all(p is None or p.shape == size for p, size in zip(parameters, sizes, strict=True))
+
+
+def apply(x: Tensor, layers: Layers, windows: Windows, shares: Tensor | None = None) -> Tensor:
+    """What a block makes of x (B, T, H, W, C), which `takes` accepts.
+
+    Args:
+        x: a map.
+        layers: the block's.
+        windows: the windows of the map.
+        shares: float32 (2, B), what each sample's branches are multiplied by, as stochastic depth does; None for 1.
+
+    Returns:
+        Like x.
+    """
+    x = x.contiguous()
+    parameters = layers.parameters()
+    settings = _Settings(
+        (ctypes.c_long * 10)(*x.shape[:4], layers.heads, *windows, len(layers.wide.weight)),
+        (ctypes.c_float * 3)(layers.scale, layers.norm1.eps, layers.norm2.eps),
+        pointer_to(shares),
+    )
+    if torch.is_grad_enabled():
+        made: Tensor = _Block.apply(x, settings, shares, *parameters)
+        return made
+    out = torch.empty_like(x)
+    given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
+    call(f"block_infer_{_kernel(x, parameters)}", x, _pointers(given), out, settings)
+    return out
+
+
+class _Settings(ctypes.Structure):
+    """Sizes and numbers of a block, as the kernels take them."""
+
+    _fields_ = (("sizes", ctypes.c_long * 10), ("numbers", ctypes.c_float * 3), ("shares", ctypes.c_void_p))
+
+
+class _Block(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, settings: _Settings, shares: Tensor | None, *parameters: Tensor | None) -> Tensor:
+        ctx.settings, ctx.shares = settings, shares
+        ctx.kernel = _kernel(x, parameters)
+        kept, out = _room(x, settings), torch.empty_like(x)
+        given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
+        call(f"block_forward_{ctx.kernel}", x, _pointers(given), _pointers(kept), out, settings)
+        ctx.save_for_backward(x, *kept, *parameters)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *others = ctx.saved_tensors
+        kept, parameters = others[:9], others[9:]
+        _, _, _, *wanted = ctx.needs_input_grad
+        of_x = torch.empty_like(x)
+        gradients: list[Tensor | None] = []
+        for weight, *which in zip(parameters[::2], wanted[::2], wanted[1::2], strict=True):
+            if any(which):
+                gradients += [weight.new_empty(size, dtype=torch.float32) for size in (weight.shape, weight.shape[:1])]
+            else:
+                gradients += [None, None]
+        given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
+        pointers = _pointers(given), _pointers(kept)
+        call(f"block_backward_{ctx.kernel}", x, *pointers, grad.contiguous(), of_x, _pointers(gradients), ctx.settings)
+        # Autograd turns them to the precision of what was given.
+        return of_x, None, None, *(of if needed else None for of, needed in zip(gradients, wanted, strict=True))
+
+
+def _room(x: Tensor, settings: _Settings) -> list[Tensor]:
+    """For what the forward pass leaves to the backward pass, in the kernels' order."""
+    batch, steps, height, width, heads, down, across, _, _, hidden = settings.sizes
+    places, channels, dtype = x.numel() // x.shape[-1], x.shape[-1], compute_dtype(x)
+    tokens_of_window = steps * -(-height // down) * -(-width // across)
+    sizes = (
+        (dtype, places, channels),
+        (dtype, places, 3 * channels),
+        (dtype, places, channels),
+        (torch.float32, batch * down * across * heads, 2, tokens_of_window),
+        (torch.float32, places, 2),
+        (x.dtype, places, channels),
+        (dtype, places, channels),
+        (torch.float32, places, 2),
+        (dtype, places, hidden),
+    )
+    return [x.new_empty(size, dtype=kind) for kind, *size in sizes]
+
+
+def _kernel(x: Tensor, parameters: Sequence[Tensor | None]) -> str | None:
+    """How the kernels' names end, by the precisions of maps, products and parameters; None where those differ."""
+    kinds = {parameter.dtype for parameter in parameters if parameter is not None}
+    names = [NAMES.get(dtype) for dtype in (x.dtype, compute_dtype(x), *kinds)]
+    return "_".join(map(str, names)) if len(kinds) == 1 else None
+
+
+def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*map(pointer_to, tensors))
