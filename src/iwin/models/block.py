@@ -211,21 +211,25 @@ class IwinBlock(nn.Module):
             return None
         if type(attn) is not WindowAttention or type(mlp_) is not Mlp or type(conv) not in (NoneType, DepthwiseConv):
             return None
+        layers: dict[nn.Module, type[nn.Module]] = {
+            self.norm1: LayerNorm,
+            attn.qkv: Linear,
+            attn.proj: Linear,
+            attn.proj_drop: nn.Dropout,
+            self.drop_path: DropPath,
+            self.norm2: LayerNorm,
+            mlp_.fc1: Linear,
+            mlp_.act: nn.GELU,
+            mlp_.fc2: Linear,
+            mlp_.drop: nn.Dropout,
+        }
+        if conv is not None:
+            layers |= {conv: DepthwiseConv, conv.depthwise: nn.Conv2d}
+        if any(type(layer) is not kind for layer, kind in layers.items()) or is_watched(attn, mlp_, *layers):
+            return None
+        if not is_gelu(mlp_.act) or (self.training and (attn.attn_drop or attn.proj_drop.p or mlp_.drop.p)):
+            return None
         depthwise_ = None if conv is None else conv.depthwise
-        norms, linears = (self.norm1, self.norm2), (attn.qkv, attn.proj, mlp_.fc1, mlp_.fc2)
-        drops = (attn.proj_drop, mlp_.drop)
-        if is_watched(
-            attn, mlp_, *norms, *linears, *drops, mlp_.act, self.drop_path, *filter(None, (conv, depthwise_))
-        ):
-            return None
-        if any(type(norm) is not LayerNorm for norm in norms) or any(type(layer) is not Linear for layer in linears):
-            return None
-        if any(type(drop) is not nn.Dropout for drop in drops) or type(self.drop_path) is not DropPath:
-            return None
-        if not is_gelu(mlp_.act) or (self.training and (attn.attn_drop or any(drop.p for drop in drops))):
-            return None
-        if self.drop_path.drops() and not torch.is_grad_enabled():  # a rare case, for which there is no kernel
-            return None
         return whole.Layers(
             self.norm1, attn.qkv, attn.proj, depthwise_, self.norm2, mlp_.fc1, mlp_.fc2, attn.num_heads, attn.scale
         )

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "kernels.h"
@@ -13,7 +14,7 @@
 namespace iwin {
 namespace {
 
-constexpr long SLICE = 1024;  // tokens of each thread that go through the MLP together, where nothing is kept of them
+constexpr long SLICE = 1024;  // tokens of each thread that go through the MLP together, to stay in the caches
 
 // What a block's layers are, but for their parameters.
 struct Settings {
@@ -36,13 +37,12 @@ struct Gradients {
   float *norm2, *norm2_bias, *wide, *wide_bias, *narrow, *narrow_bias;
 };
 
-// What the forward pass makes on its way and the backward pass reads.
+// What the forward pass makes on its way and the backward pass reads. What normalising makes is made once more instead.
 template <class X, class T>
 struct Kept {
-  typename T::Number *normed, *qkv, *attended;
+  typename T::Number *qkv, *attended;
   float *softmax, *stats;
   typename X::Number* sum;  // of the map and its first branch
-  typename T::Number* normed_sum;
   float* stats_of_sum;
   typename T::Number* hidden;
 };
@@ -96,97 +96,99 @@ class Block {
     for (long c = 0; p.qkv_bias && c < long(fill.size()); c += LANES) T::store(&fill[c], _mm512_loadu_ps(bias + c));
   }
 
-  void infer(const M* x, M* out) const {
-    const long count = std::min(places, SLICE * omp_get_max_threads()), slice = count * (C + s.hidden);
-    const Room<N> room(places * C + std::max(3 * places * C, slice));
-    const Room<float> softmax(softmax_numbers());
+  void forward(const M* x, const Kept<X, T>* kept, M* out) const {
+    const long count = slice_rows(), slice = count * (C + s.hidden);
+    const Room<N> room(places * C + (kept ? slice : std::max(3 * places * C, slice)));
+    const Room<float> softmax(kept ? 0 : map.tasks() * 2 * map.tokens());
     N *mixed = room, *rest = room + places * C;
-    Kept<X, T> made{};
-    made.normed = (N*)out;
-    made.qkv = room;
-    made.attended = rest + 2 * places * C;
-    made.softmax = softmax;
-    mix(x, made, mixed);
+    Kept<X, T> to{};
+    if (kept) {
+      to = *kept;
+    } else {
+      to.qkv = room;  // which nobody reads any more when `mixed` takes its place, nor what is attended to then
+      to.attended = rest + 2 * places * C;
+      to.softmax = softmax;
+      to.sum = out;
+    }
+    N* normed = (N*)out;
+    normalise(x, normed, to.stats);
+    multiply(normed, p.qkv, p.qkv_bias, to.qkv, places, C, 3 * C);
+    attend<T>(attention(to), map, s.scale);
+    multiply(to.attended, p.proj, p.proj_bias, mixed, places, C, C);
+    if (p.conv) convolve<T>(normed, taps(false).data(), InFp32<W>(p.conv_bias, C), mixed, mixed, frames);
+    if (s.shares) share<T>(0, mixed, 0, places, mixed);
+
     for (long from = 0; from < places; from += count) {
       const long rows = std::min(count, places - from);
-      N *normed = rest, *hidden = rest + count * C;
-      M* sum = out + from * C;
-      norm<X, T>(x + from * C, mixed + from * C, InFp32<W>(p.norm2, C), InFp32<W>(p.norm2_bias, C), s.eps2, sum, normed,
-                 nullptr, rows, C);
-      multiply(normed, p.wide, p.wide_bias, hidden, rows, C, s.hidden);
-      gelu<T>(hidden, hidden, rows * s.hidden);
-      multiply(hidden, p.narrow, p.narrow_bias, normed, rows, s.hidden, C);
-      add<X, T>(sum, normed, sum, rows * C);
+      N *branch = rest, *active = rest + count * C, *hidden = kept ? to.hidden + from * s.hidden : active;
+      M* sum = to.sum + from * C;
+      norm<X, T>(x + from * C, mixed + from * C, InFp32<W>(p.norm2, C), InFp32<W>(p.norm2_bias, C), s.eps2, sum, branch,
+                 kept ? to.stats_of_sum + 2 * from : nullptr, rows, C);
+      multiply(branch, p.wide, p.wide_bias, hidden, rows, C, s.hidden);
+      gelu<T>(hidden, active, rows * s.hidden);
+      multiply(active, p.narrow, p.narrow_bias, branch, rows, s.hidden, C);
+      if (s.shares) share<T>(1, branch, from, rows, branch);
+      add<X, T>(sum, branch, out + from * C, rows * C);
     }
   }
 
-  void forward(const M* x, const Kept<X, T>& kept, M* out) const {
-    const Room<N> room(places * std::max(C, s.hidden)), more(places * C);
-    mix(x, kept, more);
-    share(0, more);
-    norm<X, T>(x, more, InFp32<W>(p.norm2, C), InFp32<W>(p.norm2_bias, C), s.eps2, kept.sum, kept.normed_sum,
-               kept.stats_of_sum, places, C);
-    multiply(kept.normed_sum, p.wide, p.wide_bias, kept.hidden, places, C, s.hidden);
-    gelu<T>(kept.hidden, room, places * s.hidden);
-    multiply(room, p.narrow, p.narrow_bias, more, places, s.hidden, C);
-    share(1, more);
-    add<X, T>(kept.sum, more, out, places * C);
-  }
-
   void backward(const M* x, const Kept<X, T>& kept, const M* grad, M* of_x, const Gradients& of) const {
-    const long wide = std::max(s.hidden, 3 * C);
-    const Room<N> first(places * wide), second(places * wide), shared(places * C);
+    const bool same = std::is_same_v<X, T> && !s.shares;  // of a branch, and of the map it is added to
+    const long count = slice_rows(), slice = 2 * count * (s.hidden + C);
+    const Room<N> room(std::max(4 * places * C, slice)), more(places * C), shared(same ? 0 : places * C);
     std::vector<float> of_norm(2 * C);
 
-    // Of the MLP.
-    N *of_hidden = first, *active = second;
-    const N* of_branch = branch(1, grad, shared);
-    linear<T, W>(of_branch, p.narrow, nullptr, of_hidden, true, places, C, s.hidden);
-    gelu_backward<T>(kept.hidden, of_hidden, active, places * s.hidden);
-    if (of.narrow) weight_gradient<T>(active, of_branch, of.narrow, of.narrow_bias, places, s.hidden, C);
-    if (of.wide) weight_gradient<T>(kept.normed_sum, of_hidden, of.wide, of.wide_bias, places, C, s.hidden);
-    N* of_normed = second;
-    linear<T, W>(of_hidden, p.wide, nullptr, of_normed, true, places, s.hidden, C);
+    N* of_normed = more;
+    for (long from = 0; from < places; from += count) {
+      const long rows = std::min(count, places - from);
+      N *of_hidden = room, *active = of_hidden + count * s.hidden, *normed = active + count * s.hidden;
+      const N* of_branch = (const N*)grad + from * C;
+      if (!same) of_branch = share<X>(1, grad + from * C, from, rows, normed + count * C);
+      multiply_back(of_branch, p.narrow, of_hidden, rows, C, s.hidden);
+      gelu_backward<T>(kept.hidden + from * s.hidden, of_hidden, active, rows * s.hidden);
+      if (of.narrow) weight_gradient<T>(active, of_branch, of.narrow, of.narrow_bias, from > 0, rows, s.hidden, C);
+      if (of.wide) {
+        norm<X, T>(kept.sum + from * C, nullptr, InFp32<W>(p.norm2, C), InFp32<W>(p.norm2_bias, C), s.eps2, nullptr,
+                   normed, nullptr, rows, C);
+        weight_gradient<T>(normed, of_hidden, of.wide, of.wide_bias, from > 0, rows, C, s.hidden);
+      }
+      multiply_back(of_hidden, p.wide, of_normed + from * C, rows, s.hidden, C);
+    }
     norm_backward<X, T>(kept.sum, kept.stats_of_sum, InFp32<W>(p.norm2, C), of_normed, grad, of_x, of_norm.data(),
                         places, C);
     give(of_norm, of.norm2, of.norm2_bias);
 
-    // Of attention and the convolution.
-    of_branch = branch(0, of_x, shared);
-    N *of_attended = first, *of_qkv = second;
-    linear<T, W>(of_branch, p.proj, nullptr, of_attended, true, places, C, C);
-    if (of.proj) weight_gradient<T>(kept.attended, of_branch, of.proj, of.proj_bias, places, C, C);
+    const N* of_branch = same ? (const N*)of_x : share<X>(0, of_x, 0, places, shared);
+    N *of_qkv = room, *of_attended = room + 3 * places * C, *normed = more;
+    multiply_back(of_branch, p.proj, of_attended, places, C, C);
+    if (of.proj) weight_gradient<T>(kept.attended, of_branch, of.proj, of.proj_bias, false, places, C, C);
     const Room<float> of_fill(map.tasks() * 2 * HEAD_DIM);
     attend_backward<T>(attention(kept), of_attended, of_qkv, of_fill, map, s.scale);
+    if (of.qkv || of.conv) normalise(x, normed, nullptr);
     if (of.qkv) {
-      weight_gradient<T>(kept.normed, of_qkv, of.qkv, of.qkv_bias, places, C, 3 * C);
+      weight_gradient<T>(normed, of_qkv, of.qkv, of.qkv_bias, false, places, C, 3 * C);
       if (!map.fits()) add_fill(of_fill, of.qkv_bias);
     }
-    of_normed = first;
-    linear<T, W>(of_qkv, p.qkv, nullptr, of_normed, true, places, 3 * C, C);
-    if (p.conv) {
-      convolve<T>(of_branch, taps(true).data(), nullptr, of_normed, of_normed, frames);
-      if (of.conv) {
-        std::vector<float> sums((TAPS + 1) * C);
-        convolution_gradients<T>(kept.normed, of_branch, sums.data(), frames);
-        for (long c = 0; c < C; c++)
-          for (long t = 0; t < TAPS; t++) of.conv[c * TAPS + t] = sums[t * C + c];
-        std::copy_n(&sums[TAPS * C], C, of.conv_bias);
-      }
+    of_normed = of_attended;
+    multiply_back(of_qkv, p.qkv, of_normed, places, 3 * C, C);
+    if (p.conv) convolve<T>(of_branch, taps(true).data(), nullptr, of_normed, of_normed, frames);
+    if (of.conv) {
+      std::vector<float> sums((TAPS + 1) * C);
+      convolution_gradients<T>(normed, of_branch, sums.data(), frames);
+      for (long c = 0; c < C; c++)
+        for (long t = 0; t < TAPS; t++) of.conv[c * TAPS + t] = sums[t * C + c];
+      std::copy_n(&sums[TAPS * C], C, of.conv_bias);
     }
     norm_backward<X, T>(x, kept.stats, InFp32<W>(p.norm1, C), of_normed, of_x, of_x, of_norm.data(), places, C);
     give(of_norm, of.norm1, of.norm1_bias);
   }
 
  private:
-  // mixed = both branches that mix tokens. It may be where qkv is.
-  void mix(const M* x, const Kept<X, T>& made, N* mixed) const {
-    norm<X, T>(x, nullptr, InFp32<W>(p.norm1, C), InFp32<W>(p.norm1_bias, C), s.eps1, nullptr, made.normed, made.stats,
-               places, C);
-    multiply(made.normed, p.qkv, p.qkv_bias, made.qkv, places, C, 3 * C);
-    attend<T>(attention(made), map, s.scale);
-    multiply(made.attended, p.proj, p.proj_bias, mixed, places, C, C);
-    if (p.conv) convolve<T>(made.normed, taps(false).data(), InFp32<W>(p.conv_bias, C), mixed, mixed, frames);
+  // Tokens that go through the MLP together. What a weight's gradient is added up from does not depend on it.
+  long slice_rows() const { return std::min(places, SLICE * omp_get_max_threads()); }
+
+  void normalise(const M* x, N* normed, float* stats) const {
+    norm<X, T>(x, nullptr, InFp32<W>(p.norm1, C), InFp32<W>(p.norm1_bias, C), s.eps1, nullptr, normed, stats, places, C);
   }
 
   void multiply(const N* given, const typename W::Number* weight, const typename W::Number* bias, N* out, long rows,
@@ -194,9 +196,11 @@ class Block {
     linear<T, W>(given, weight, InFp32<W>(bias, columns), out, false, rows, depth, columns);
   }
 
-  Attention<T> attention(const Kept<X, T>& made) const { return {made.qkv, fill.data(), made.attended, made.softmax}; }
+  void multiply_back(const N* grad, const typename W::Number* weight, N* out, long rows, long depth, long columns) const {
+    linear<T, W>(grad, weight, nullptr, out, true, rows, depth, columns);
+  }
 
-  long softmax_numbers() const { return map.tasks() * 2 * map.tokens(); }
+  Attention<T> attention(const Kept<X, T>& made) const { return {made.qkv, fill.data(), made.attended, made.softmax}; }
 
   // The convolution's weights (C, 9) as its kernel reads them; turned around, for the gradient of its map.
   std::vector<float> taps(bool turned) const {
@@ -207,22 +211,16 @@ class Block {
     return made;
   }
 
-  // Multiplies each sample of a branch by its share.
-  void share(long branch, N* map) const {
-    if (!s.shares) return;
-    const long numbers = places / this->map.batch * C;
-    for (long b = 0; b < this->map.batch; b++)
-      scale<T, T>(map + b * numbers, s.shares[branch * this->map.batch + b], map + b * numbers, numbers);
-  }
-
-  // The gradient of a branch from that of the map it is added to, in `room` where it is not the same.
-  const N* branch(long branch, const M* grad, N* room) const {
-    if constexpr (std::is_same_v<X, T>)
-      if (!s.shares) return grad;
-    const long numbers = places / map.batch * C;
-    for (long b = 0; b < map.batch; b++)
-      scale<X, T>(grad + b * numbers, s.shares ? s.shares[branch * map.batch + b] : 1, room + b * numbers, numbers);
-    return room;
+  // out = `rows` of a map, from one of its places on, times the share that their sample has of a branch.
+  template <class From>
+  const N* share(long branch, const typename From::Number* rows_of_map, long from, long rows, N* out) const {
+    const long each = places / map.batch;
+    for (long at = from; at < from + rows;) {
+      const long sample = at / each, end = std::min(from + rows, (sample + 1) * each), start = (at - from) * C;
+      scale<From, T>(rows_of_map + start, s.shares ? s.shares[branch * map.batch + sample] : 1, out + start, (end - at) * C);
+      at = end;
+    }
+    return out;
   }
 
   void give(const std::vector<float>& of_norm, float* of_weight, float* of_bias) const {
@@ -250,13 +248,9 @@ class Block {
 }  // namespace
 
 #define EXPORT(X, T, W, NAME)                                                                                          \
-  extern "C" void block_infer_##NAME(const X::Number* x, const Parameters<W>* parameters, X::Number* out,              \
-                                     const Settings* settings) {                                                       \
-    Block<X, T, W>(*parameters, *settings).infer(x, out);                                                              \
-  }                                                                                                                    \
-  extern "C" void block_forward_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,    \
-                                       X::Number* out, const Settings* settings) {                                     \
-    Block<X, T, W>(*parameters, *settings).forward(x, *kept, out);                                                     \
+  extern "C" void block_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,            \
+                               X::Number* out, const Settings* settings) {                                             \
+    Block<X, T, W>(*parameters, *settings).forward(x, kept, out);                                                      \
   }                                                                                                                    \
   extern "C" void block_backward_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,   \
                                         const X::Number* grad, X::Number* of_x, const Gradients* of_parameters,        \

@@ -54,12 +54,12 @@ class Layers(NamedTuple):
 
 def takes(x: Tensor, layers: Layers) -> bool:
     """Whether `apply` does to x (B, T, H, W, C) what these layers do, of which nobody may look at the calls."""
-    if torch.compiler.is_compiling() or needs_pytorch() or not x.numel():
+    if torch.compiler.is_compiling() or needs_pytorch() or x.device.type != "cpu" or x.ndim != 5 or not x.numel():
         return False
     parameters = layers.parameters()
-    if not is_plain(x, *parameters) or not exists(f"block_infer_{_kernel(x, parameters)}"):
+    if not is_plain(x, *parameters) or not exists(f"block_{_kernel(x, parameters)}"):
         return False
-    if x.device.type != "cpu" or any(p.device.type != "cpu" for p in parameters if p is not None):
+    if any(parameter.device.type != "cpu" for parameter in parameters if parameter is not None):
         return False
     if any(weights is None for norm in (layers.norm1, layers.norm2) for weights in (norm.weight, norm.bias)):
         return False
@@ -97,7 +97,7 @@ def apply(x: Tensor, layers: Layers, windows: Windows, shares: Tensor | None = N
         return made
     out = torch.empty_like(x)
     given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-    call(f"block_infer_{_kernel(x, parameters)}", x, _pointers(given), out, settings)
+    call(f"block_{_kernel(x, parameters)}", x, _pointers(given), None, out, settings)
     return out
 
 
@@ -114,16 +114,16 @@ class _Block(torch.autograd.Function):
         ctx.kernel = _kernel(x, parameters)
         kept, out = _room(x, settings), torch.empty_like(x)
         given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-        call(f"block_forward_{ctx.kernel}", x, _pointers(given), _pointers(kept), out, settings)
+        call(f"block_{ctx.kernel}", x, _pointers(given), _pointers(kept), out, settings)
         ctx.save_for_backward(x, *kept, *parameters)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *others = ctx.saved_tensors
-        kept, parameters = others[:9], others[9:]
         _, _, _, *wanted = ctx.needs_input_grad
+        x, *others = ctx.saved_tensors
+        kept, parameters = others[: -len(wanted)], others[-len(wanted) :]
         of_x = torch.empty_like(x)
         gradients: list[Tensor | None] = []
         for weight, *which in zip(parameters[::2], wanted[::2], wanted[1::2], strict=True):
@@ -144,13 +144,11 @@ def _room(x: Tensor, settings: _Settings) -> list[Tensor]:
     places, channels, dtype = x.numel() // x.shape[-1], x.shape[-1], compute_dtype(x)
     tokens_of_window = steps * -(-height // down) * -(-width // across)
     sizes = (
-        (dtype, places, channels),
         (dtype, places, 3 * channels),
         (dtype, places, channels),
         (torch.float32, batch * down * across * heads, 2, tokens_of_window),
         (torch.float32, places, 2),
         (x.dtype, places, channels),
-        (dtype, places, channels),
         (torch.float32, places, 2),
         (dtype, places, hidden),
     )

@@ -75,10 +75,11 @@ template <class T, class W>
 void linear(const typename T::Number* x, const typename W::Number* weight, const float* bias, typename T::Number* out,
             bool turned, long rows, long depth, long columns);
 
-// of_weight[outs][ins] = grad[rows][outs]^T x[rows][ins]; of_bias[outs] = the sum of grad over its rows.
+// of_weight[outs][ins] = grad[rows][outs]^T x[rows][ins]; of_bias[outs] = the sum of grad over its rows. With `more`, both
+// are added to what is there: of 512 rows, or a multiple, at a time, that gives the same as of all at once.
 template <class T>
 void weight_gradient(const typename T::Number* x, const typename T::Number* grad, float* of_weight, float* of_bias,
-                     long rows, long ins, long outs);
+                     bool more, long rows, long ins, long outs);
 
 // ---------------------------------------------------------------------------------------- tokens.cpp; sizes divide by 32
 

@@ -264,11 +264,11 @@ void linear(const typename T::Number* x, const typename W::Number* weight, const
 // core's cache is far away: both loops share out alike.
 template <class T>
 void weight_gradient(const typename T::Number* x, const typename T::Number* grad, float* of_weight, float* of_bias,
-                     long rows, long ins, long outs) {
+                     bool more, long rows, long ins, long outs) {
   const long steps = TOKENS / T::PACK, panels = ceil_divide(ins, PANEL);
   const Room kept = room(steps * (ins + outs));
   Word *of_x = kept.get(), *of_grad = of_x + steps * ins;  // panels of 8, the rows of a tile
-  std::fill_n(of_bias, outs, 0.0f);
+  if (!more) std::fill_n(of_bias, outs, 0.0f);
 #pragma omp parallel
   for (long from = 0; from < std::max(rows, 1L); from += TOKENS) {
     const long tokens = std::min(TOKENS, rows - from), now = ceil_divide(tokens, T::PACK);
@@ -277,7 +277,7 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
       tile<T, ROWS>(registers_of(p, ins), of_grad + row * steps, 1, ROWS, of_x + p * PANEL * steps, now, none,
                     [=](long r, long v, __m512 sums) {
                       float* place = of_weight + (row + r) * ins + p * PANEL + v * LANES;
-                      _mm512_storeu_ps(place, from ? _mm512_add_ps(sums, _mm512_loadu_ps(place)) : sums);
+                      _mm512_storeu_ps(place, more || from ? _mm512_add_ps(sums, _mm512_loadu_ps(place)) : sums);
                     });
     };
 #pragma omp for schedule(static) nowait
@@ -322,7 +322,7 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
   template decltype(weight_gradient<T>) weight_gradient<T>;                                                            \
   extern "C" void weight_gradient_##NAME(const T::Number* x, const T::Number* grad, float* of_weight, float* of_bias,  \
                                          long rows, long ins, long outs) {                                             \
-    weight_gradient<T>(x, grad, of_weight, of_bias, rows, ins, outs);                                                  \
+    weight_gradient<T>(x, grad, of_weight, of_bias, false, rows, ins, outs);                                           \
   }
 
 EXPORT(Fp32, Fp32, fp32_fp32)
