@@ -21,7 +21,7 @@ def test_a_config_is_shown(trained: Path, tmp_path: Path, options: list[str], wr
     result = iwin("data", "show", "iwin_nano_demo", *options, *data, cwd=tmp_path)
     assert result.status == 0, result.err
     assert result.out == f"wrote {wrote} of {clip}\n"
-    assert ("bad video" in result.err) == ("val" in options)  # of the others, the first videos suffice
+    assert "bad video" in result.err or "val" not in options  # of the others the first suffice: it may not be met
     with Image.open(tmp_path / wrote.partition(":")[0]) as sheet:
         assert getattr(sheet, "n_frames", 1) == (16 if wrote.startswith("test.gif") else 1)
 
