@@ -1,6 +1,8 @@
 """Blocks in one call of their kernels against their definition in float64, and against their layers one by one."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -32,9 +34,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the kernels that blocks called, in order."""
     names: list[str] = []
 
-    def record(name: str, *arguments: Any) -> None:
+    def record(name: str, *arguments: Any) -> int:
         names.append(name)
-        call(name, *arguments)
+        return call(name, *arguments)
 
     monkeypatch.setattr(whole, "call", record)
     return names
@@ -292,3 +294,22 @@ def test_maps_that_are_none_are_pytorchs_to_refuse() -> None:
         with pytest.raises((RuntimeError, ValueError)):
             block(torch.randn(size))
     assert block(torch.randn(0, 1, 7, 7, 64)).shape == (0, 1, 7, 7, 64)
+
+
+LITTLE_MEMORY = """
+import resource, torch
+from iwin.models.block import IwinBlock
+
+block, x = IwinBlock(64, num_heads=2), torch.zeros(1, 8, 200, 200, 64)
+with torch.no_grad():
+    block(x[:, :, :7, :7])
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2 * x.nbytes, used + 2 * x.nbytes))
+    block(x)
+"""
+
+
+def test_a_lack_of_memory_is_an_error_and_no_crash() -> None:
+    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "RuntimeError: not enough memory for a block on a map of (1, 8, 200, 200, 64)" in done.stderr

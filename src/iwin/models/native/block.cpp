@@ -4,8 +4,7 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
+#include <new>
 #include <type_traits>
 #include <vector>
 
@@ -45,16 +44,6 @@ struct Kept {
   typename X::Number* sum;  // of the map and its first branch
   float* stats_of_sum;
   typename T::Number* hidden;
-};
-
-template <class N>
-class Room {
- public:
-  explicit Room(long numbers) : at_((N*)std::aligned_alloc(64, (numbers * sizeof(N) / 64 + 1) * 64), std::free) {}
-  operator N*() const { return at_.get(); }
-
- private:
-  std::unique_ptr<N, decltype(&std::free)> at_;
 };
 
 // Parameters in fp32: as they are, or a copy.
@@ -245,17 +234,28 @@ class Block {
   std::vector<N> fill;  // what windows hold beyond the map: what a projection makes of zeros
 };
 
+// Whether there was memory for it.
+template <class Work>
+int done(const Work& work) {
+  try {
+    work();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 #define EXPORT(X, T, W, NAME)                                                                                          \
-  extern "C" void block_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,            \
-                               X::Number* out, const Settings* settings) {                                             \
-    Block<X, T, W>(*parameters, *settings).forward(x, kept, out);                                                      \
+  extern "C" int block_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,             \
+                              X::Number* out, const Settings* settings) {                                              \
+    return done([=] { Block<X, T, W>(*parameters, *settings).forward(x, kept, out); });                                \
   }                                                                                                                    \
-  extern "C" void block_backward_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,   \
-                                        const X::Number* grad, X::Number* of_x, const Gradients* of_parameters,        \
-                                        const Settings* settings) {                                                    \
-    Block<X, T, W>(*parameters, *settings).backward(x, *kept, grad, of_x, *of_parameters);                             \
+  extern "C" int block_backward_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,    \
+                                       const X::Number* grad, X::Number* of_x, const Gradients* of_parameters,         \
+                                       const Settings* settings) {                                                     \
+    return done([=] { Block<X, T, W>(*parameters, *settings).backward(x, *kept, grad, of_x, *of_parameters); });       \
   }
 
 // By the precisions of maps, products and weights.

@@ -97,7 +97,7 @@ def apply(x: Tensor, layers: Layers, windows: Windows, shares: Tensor | None = N
         return made
     out = torch.empty_like(x)
     given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-    call(f"block_{_kernel(x, parameters)}", x, _pointers(given), None, out, settings)
+    _run(f"block_{_kernel(x, parameters)}", x, _pointers(given), None, out, settings)
     return out
 
 
@@ -114,7 +114,7 @@ class _Block(torch.autograd.Function):
         ctx.kernel = _kernel(x, parameters)
         kept, out = _room(x, settings), torch.empty_like(x)
         given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-        call(f"block_{ctx.kernel}", x, _pointers(given), _pointers(kept), out, settings)
+        _run(f"block_{ctx.kernel}", x, _pointers(given), _pointers(kept), out, settings)
         ctx.save_for_backward(x, *kept, *parameters)
         return out
 
@@ -133,9 +133,15 @@ class _Block(torch.autograd.Function):
                 gradients += [None, None]
         given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
         pointers = _pointers(given), _pointers(kept)
-        call(f"block_backward_{ctx.kernel}", x, *pointers, grad.contiguous(), of_x, _pointers(gradients), ctx.settings)
+        _run(f"block_backward_{ctx.kernel}", x, *pointers, grad.contiguous(), of_x, _pointers(gradients), ctx.settings)
         # Autograd turns them to the precision of what was given.
         return of_x, None, None, *(of if needed else None for of, needed in zip(gradients, wanted, strict=True))
+
+
+def _run(kernel: str, x: Tensor, *others: Any) -> None:
+    """Call a kernel that tells whether there was memory for it."""
+    if not call(kernel, x, *others):
+        raise RuntimeError(f"not enough memory for a block on a map of {tuple(x.shape)} in {x.dtype}")
 
 
 def _room(x: Tensor, settings: _Settings) -> list[Tensor]:

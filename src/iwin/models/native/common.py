@@ -33,16 +33,19 @@ def exists(kernel: str) -> bool:
     return has(SOURCE, kernel)
 
 
-def call(name: str, *arguments: Tensor | float | ctypes.Array[Any] | ctypes.Structure | None) -> None:
+def call(name: str, *arguments: Tensor | float | ctypes.Array[Any] | ctypes.Structure | None) -> int:
     """Run a kernel on pointers to contiguous tensors, or to none, to arrays and structures, and on numbers.
 
     Its first call says which of them are floats: others must have theirs at the same places.
+
+    Returns:
+        What the kernel gives, if it gives anything.
     """
     words = [argument if isinstance(argument, int | float) else pointer_to(argument) for argument in arguments]
     kernel = getattr(library(SOURCE), name)
     if kernel.argtypes is None:
         kernel.argtypes = [ctypes.c_float if isinstance(word, float) else ctypes.c_ssize_t for word in words]
-    kernel(*words)
+    return int(kernel(*words))
 
 
 def pointer_to(what: Tensor | ctypes.Array[Any] | ctypes.Structure | None) -> int:

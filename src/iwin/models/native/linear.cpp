@@ -8,9 +8,7 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #include "kernels.h"
 
@@ -200,10 +198,6 @@ void tile(long rows, long registers, const Word* a, long row_stride, long step_s
 INLINE long registers_of(long panel, long columns) { return std::min(REGISTERS, columns / LANES - panel * REGISTERS); }
 INLINE long ceil_divide(long a, long b) { return (a + b - 1) / b; }
 
-// Room for words of panels, by cache lines.
-using Room = std::unique_ptr<Word[], decltype(&std::free)>;
-INLINE Room room(long words) { return Room((Word*)std::aligned_alloc(64, ceil_divide(words, LANES) * 64), std::free); }
-
 // ---------------------------------------------------------------------------------------- products
 
 }  // namespace
@@ -230,8 +224,8 @@ void linear(const typename T::Number* x, const typename W::Number* weight, const
     const long width = ceil_divide(PANEL * sizeof(*weight), 64);
     const long lines = turned ? width * depth : ceil_divide(PANEL * depth * sizeof(*weight), 64);
     const long each = ceil_divide(lines, ceil_divide(rows, ROWS) * (steps / STEPS));
-    const Room kept = room(threads * steps * PANEL);
-    Word* all = kept.get();
+    const Room<Word> kept(threads * steps * PANEL);
+    Word* all = kept;
 #pragma omp parallel for schedule(static)
     for (long p = 0; p < panels; p++) {
       Word* panel = all + omp_get_thread_num() * steps * PANEL;
@@ -245,8 +239,8 @@ void linear(const typename T::Number* x, const typename W::Number* weight, const
     }
     return;
   }
-  const Room kept = room(steps * columns);
-  Word* all = kept.get();
+  const Room<Word> kept(steps * columns);
+  Word* all = kept;
   const long chunks = ceil_divide(rows, std::max(ROWS, CHUNK / depth) * threads) * threads;
   const long chunk = ceil_divide(ceil_divide(rows, chunks), ROWS) * ROWS;
 #pragma omp parallel
@@ -266,8 +260,8 @@ template <class T>
 void weight_gradient(const typename T::Number* x, const typename T::Number* grad, float* of_weight, float* of_bias,
                      bool more, long rows, long ins, long outs) {
   const long steps = TOKENS / T::PACK, panels = ceil_divide(ins, PANEL);
-  const Room kept = room(steps * (ins + outs));
-  Word *of_x = kept.get(), *of_grad = of_x + steps * ins;  // panels of 8, the rows of a tile
+  const Room<Word> kept(steps * (ins + outs));
+  Word *of_x = kept, *of_grad = of_x + steps * ins;  // panels of 8, the rows of a tile
   if (!more) std::fill_n(of_bias, outs, 0.0f);
 #pragma omp parallel
   for (long from = 0; from < std::max(rows, 1L); from += TOKENS) {

@@ -1,11 +1,14 @@
 // What the kernels share: the two precisions of maps in memory, of which registers hold fp32, the words that products are
-// made of, and powers of two.
+// made of, powers of two, and room for numbers.
 
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -71,5 +74,18 @@ INLINE __m512 exp2(__m512 x) {
   p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(p, whole);
 }
+
+// Room for numbers, by cache lines. Throws where there is none.
+template <class N>
+class Room {
+ public:
+  explicit Room(long numbers) : at_((N*)std::aligned_alloc(64, (numbers * sizeof(N) / 64 + 1) * 64), std::free) {
+    if (!at_) throw std::bad_alloc();
+  }
+  operator N*() const { return at_.get(); }
+
+ private:
+  std::unique_ptr<N, decltype(&std::free)> at_;
+};
 
 }  // namespace iwin
