@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -65,7 +67,7 @@ def results(block: IwinBlock, x: Tensor, grad: Tensor, *, mixed: bool = False) -
 @pytest.mark.parametrize(("dtype", "mixed"), PRECISIONS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize(
-    "settings", [{}, {"dwconv": False}, {"qkv_bias": False}, {"mlp_ratio": 1.5, "qk_scale": 0.4}], ids=str
+    "settings", [{}, {"dwconv": False}, {"qkv_bias": False}, {"mlp_ratio": 0.5, "qk_scale": 0.4}], ids=str
 )
 def test_a_block_equals_its_definition_forward_and_backward(
     settings: dict[str, Any], shape: tuple[int, ...], dtype: torch.dtype, mixed: bool, calls: list[str]
@@ -90,6 +92,14 @@ def test_each_result_is_the_same_whatever_stands_beside_it(dtype: torch.dtype, m
     x = torch.randn(3, 2, 9, 15, 64).to(dtype)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         assert torch.equal(block(x), torch.cat([block(part) for part in x.split(1)]))
+
+
+@pytest.mark.parametrize(("batch", "side"), [(5, 70), (3, 90)])
+def test_samples_that_go_in_parts_give_the_same(batch: int, side: int) -> None:
+    block, x = block_of(), torch.randn(batch, 1, side, side, 64)
+    together = block(x)
+    with torch.no_grad():
+        assert torch.equal(block(x), together)
 
 
 def test_any_number_of_threads_gives_the_same(any_threads: Callable[[Callable[[], list[Tensor]]], None]) -> None:
@@ -236,10 +246,9 @@ CHANGES: dict[str, Callable[[IwinBlock], object]] = {
     "a layer in another precision": lambda block: block.attn.proj.bfloat16(),
     "a forward of a layer's own": lambda block: setattr(block.mlp.act, "forward", torch.relu),
     "a backward hook": lambda block: block.norm2.register_full_backward_hook(nothing),
-    "dropout of attention": lambda block: setattr(block.attn, "attn_drop", 0.5),
-    "dropout after attention": lambda block: setattr(block.attn.proj_drop, "p", 0.5),
-    "dropout in the MLP": lambda block: setattr(block.mlp.drop, "p", 0.5),
-    "a sixth of a head": lambda block: setattr(block.attn, "num_heads", 4),
+    "another stochastic depth": lambda block: block.set_submodule("drop_path", nn.Identity()),
+    "another way to mix tokens": lambda block: setattr(block, "mix_tokens", torch.zeros_like),
+    "heads of another size": lambda block: setattr(block.attn, "num_heads", 4),
 }
 
 
@@ -253,7 +262,20 @@ def test_a_block_that_is_not_what_it_was_made_as_goes_layer_by_layer(
     change(block)
     with torch.autocast("cpu", torch.bfloat16, enabled=block.attn.proj.weight.dtype == torch.bfloat16):
         block(x).sum().backward()
+        with torch.no_grad():
+            block(x)
+            block.eval()(x)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", ["attn", "attn.proj_drop", "mlp.drop"])
+def test_each_layer_says_for_itself_whether_it_drops_out(name: str, calls: list[str]) -> None:
+    block, x = block_of(drop=0.5, attn_drop=0.5).eval(), torch.randn(1, 2, 8, 7, 64)
+    assert torch.equal(block(x), block(x))
+    assert len(calls) == 2
+    block.get_submodule(name).training = True
+    assert not torch.equal(block(x), block(x))
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -294,6 +316,42 @@ def test_maps_that_are_none_are_pytorchs_to_refuse() -> None:
         with pytest.raises((RuntimeError, ValueError)):
             block(torch.randn(size))
     assert block(torch.randn(0, 1, 7, 7, 64)).shape == (0, 1, 7, 7, 64)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_an_empty_hidden_layer_adds_a_bias() -> None:
+    block, x = IwinBlock(64, num_heads=2, mlp_ratio=0.01), torch.randn(1, 1, 7, 7, 64)
+    assert block.mlp.fc1.out_features == 0
+    assert error(block(x), copy.deepcopy(block).double()(x.double())) < 1e-6
+
+
+def test_layers_without_biases_are_taken(calls: list[str]) -> None:
+    block, x, grad = block_of(), torch.randn(1, 2, 8, 7, 64), torch.randn(1, 2, 8, 7, 64)
+    for name in ("attn.qkv", "attn.proj", "dwconv.depthwise", "mlp.fc1", "mlp.fc2"):
+        block.get_submodule(name).register_parameter("bias", None)
+    found = results(block, x, grad)
+    assert len(calls) == 2
+    for value, right in zip(found, results(copy.deepcopy(block).double(), x.double(), grad.double()), strict=True):
+        assert error(value, right) < 2e-6
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch's own
+def test_derivatives_computed_forward_are_not_lost() -> None:
+    block, x, tangent = block_of(), torch.randn(1, 1, 7, 7, 64), torch.randn(1, 1, 7, 7, 64)
+    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):  # of PyTorch's, that one alone has them
+        found = forward_ad.unpack_dual(block(forward_ad.make_dual(x, tangent))).tangent
+        exact_block = copy.deepcopy(block).double()
+        exact = forward_ad.unpack_dual(exact_block(forward_ad.make_dual(x.double(), tangent.double()))).tangent
+        with torch.no_grad():
+            without = forward_ad.unpack_dual(block(forward_ad.make_dual(x, tangent))).tangent
+    for value in (found, without):
+        assert value is not None
+        assert error(value, exact) < 1e-5
+
+
+def test_numbers_that_are_read_as_their_negatives_are_taken_so() -> None:
+    block, x = block_of(), torch.randn(1, 1, 7, 7, 64)
+    assert error(block(torch._neg_view(x)), block(-x).double()) < 1e-6
 
 
 LITTLE_MEMORY = """

@@ -183,13 +183,17 @@ class IwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, H, W, C); same shape out. On CPUs without gradients the MLP gets slices of tokens (n, C)."""
-        layers = self._layers()
+        layers = self._layers() if whole.runs(x) else None
         if layers is not None and whole.takes(x, layers):
             windows = windows_of(x.shape[2], x.shape[3], self.window_size)
             shares = torch.stack([self.drop_path.draw(x) for _ in range(2)]) if self.drop_path.drops() else None
             return whole.apply(x, layers, windows, shares)
         mixed = self.mix_tokens(self.norm1(x))
-        if infers(x) and not self.drop_path.drops() and not is_watched(self.drop_path, self.norm2, *self.mlp.modules()):
+        if (
+            infers(x)
+            and not self.drop_path.training
+            and not is_watched(self.drop_path, self.norm2, *self.mlp.modules())
+        ):
             return mlp.add_mlp(x, mixed, self.norm2, self.mlp)
         x = x + self.drop_path(mixed)
         return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -207,7 +211,7 @@ class IwinBlock(nn.Module):
         None if it does not consist of what it was made of, if a layer drops out, or if somebody looks at their calls.
         """
         attn, mlp_, conv = self.attn, self.mlp, self.dwconv
-        if type(self) is not IwinBlock or native_kernels not in FUSED_ATTENTION:
+        if type(self) is not IwinBlock or "mix_tokens" in self.__dict__ or native_kernels not in FUSED_ATTENTION:
             return None
         if type(attn) is not WindowAttention or type(mlp_) is not Mlp or type(conv) not in (NoneType, DepthwiseConv):
             return None
@@ -227,7 +231,9 @@ class IwinBlock(nn.Module):
             layers |= {conv: DepthwiseConv, conv.depthwise: nn.Conv2d}
         if any(type(layer) is not kind for layer, kind in layers.items()) or is_watched(attn, mlp_, *layers):
             return None
-        if not is_gelu(mlp_.act) or (self.training and (attn.attn_drop or attn.proj_drop.p or mlp_.drop.p)):
+        if not is_gelu(mlp_.act) or (attn.training and attn.attn_drop):
+            return None
+        if any(drop.training and drop.p for drop in (attn.proj_drop, mlp_.drop)):
             return None
         depthwise_ = None if conv is None else conv.depthwise
         return whole.Layers(

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.modules import module as everywhere
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -11,14 +12,14 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def needs_pytorch() -> bool:
     """Whether layers must consist of PyTorch's own operators.
 
-    So it is under `torch.export` and `torch.jit.trace`, whose programs must run without our kernels, and in
-    `torch.func`, whose transforms would take a kernel's forward derivative for zero.
+    So it is under `torch.export` and `torch.jit.trace`, whose programs must run without our kernels, in `torch.func`,
+    and where derivatives are computed forward: both would take a kernel's derivative for zero.
 
     Asked when a model is compiled, not traced into it: `torch.compile` in PyTorch 2.11 takes
     `torch.compiler.is_exporting` for always true.
     """
     exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return bool(exporting or torch._C._are_functorch_transforms_active())
+    return bool(exporting or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

@@ -13,7 +13,7 @@ the weight, with which the softmax begins. Nobody reads what they would find as 
 
 A program computes one block of tokens of one sequence: one head of one window of one sample. A window has `POSITIONS`,
 of which up to `TOKENS` are within the map, in all windows as many where `EVEN` holds. Other letters as in
-`iwin.models.iwin`. Logarithms are to base 2, since the hardware has exp2. Importing this file needs Triton:
+`iwin.models.block`. Logarithms are to base 2, since the hardware has exp2. Importing this file needs Triton:
 `iwin.models.kernels.ops` does so when a kernel first runs.
 """
 

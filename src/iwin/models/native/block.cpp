@@ -13,7 +13,9 @@
 namespace iwin {
 namespace {
 
-constexpr long SLICE = 1024;  // tokens of each thread that go through the MLP together, to stay in the caches
+constexpr long SLICE = 1024;      // tokens of each thread that go through the MLP together, to stay in the caches
+constexpr long TOGETHER = 16384;  // tokens of whole samples that go together, where nothing is kept of them
+constexpr size_t STAYS = 1 << 27;  // bytes of room at most that a thread keeps from call to call
 
 // What a block's layers are, but for their parameters.
 struct Settings {
@@ -67,6 +69,35 @@ class InFp32 {
   const float* at_;
 };
 
+// Room that stays with its thread from call to call: the system takes as long to find memory anew, and to clear it, as
+// many a kernel to fill it.
+char* staying_room(long bytes) {
+  thread_local Room<char> room(0);
+  thread_local long size = 0;
+  if (bytes > size) {
+    size = 0;
+    room = Room<char>(0);  // gives back what is too little before there is more
+    room = Room<char>(bytes);
+    size = bytes;
+  }
+  return room;
+}
+
+// Room for a call: if it may, and up to a size, that which stays.
+template <class N>
+class Workspace {
+ public:
+  Workspace(long numbers, bool may_stay) : stays_(may_stay && numbers * sizeof(N) <= STAYS), own_(stays_ ? 0 : numbers) {
+    at_ = stays_ ? (N*)staying_room(numbers * sizeof(N)) : (N*)own_;
+  }
+  operator N*() const { return at_; }
+
+ private:
+  const bool stays_;
+  const Room<N> own_;
+  N* at_;
+};
+
 template <class X, class T, class W>
 class Block {
   using N = typename T::Number;
@@ -87,14 +118,14 @@ class Block {
 
   void forward(const M* x, const Kept<X, T>* kept, M* out) const {
     const long count = slice_rows(), slice = count * (C + s.hidden);
-    const Room<N> room(places * C + (kept ? slice : std::max(3 * places * C, slice)));
+    const Workspace<N> room(places * C + (kept ? slice : std::max(3 * places * C, slice)), !kept);
     const Room<float> softmax(kept ? 0 : map.tasks() * 2 * map.tokens());
     N *mixed = room, *rest = room + places * C;
     Kept<X, T> to{};
     if (kept) {
       to = *kept;
     } else {
-      to.qkv = room;  // which nobody reads any more when `mixed` takes its place, nor what is attended to then
+      to.qkv = room;  // nobody reads it any more when `mixed` takes its place, nor `attended` when slices do
       to.attended = rest + 2 * places * C;
       to.softmax = softmax;
       to.sum = out;
@@ -124,7 +155,9 @@ class Block {
   void backward(const M* x, const Kept<X, T>& kept, const M* grad, M* of_x, const Gradients& of) const {
     const bool same = std::is_same_v<X, T> && !s.shares;  // of a branch, and of the map it is added to
     const long count = slice_rows(), slice = 2 * count * (s.hidden + C);
-    const Room<N> room(std::max(4 * places * C, slice)), more(places * C), shared(same ? 0 : places * C);
+    const long most = std::max(4 * places * C, slice);
+    const Room<N> room(most + (same ? 1 : 2) * places * C);
+    N *more = room + most, *shared = more + places * C;
     std::vector<float> of_norm(2 * C);
 
     N* of_normed = more;
@@ -245,12 +278,27 @@ int done(const Work& work) {
   }
 }
 
+// Where nothing is kept, samples go through a block in parts, which take less room.
+template <class X, class T, class W>
+void forward(const typename X::Number* x, const Parameters<W>& parameters, const Kept<X, T>* kept,
+             typename X::Number* out, const Settings& settings) {
+  const WindowedMap& map = settings.map;
+  const long each = map.places() / map.batch, together = std::max(1L, TOGETHER / each);
+  if (kept || settings.shares) return Block<X, T, W>(parameters, settings).forward(x, kept, out);
+  for (long b = 0; b < map.batch; b += together) {
+    Settings part = settings;
+    part.map.batch = std::min(together, map.batch - b);
+    const long start = b * each * map.channels();
+    Block<X, T, W>(parameters, part).forward(x + start, nullptr, out + start);
+  }
+}
+
 }  // namespace
 
 #define EXPORT(X, T, W, NAME)                                                                                          \
   extern "C" int block_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,             \
                               X::Number* out, const Settings* settings) {                                              \
-    return done([=] { Block<X, T, W>(*parameters, *settings).forward(x, kept, out); });                                \
+    return done([=] { forward<X, T, W>(x, *parameters, kept, out, *settings); });                                      \
   }                                                                                                                    \
   extern "C" int block_backward_##NAME(const X::Number* x, const Parameters<W>* parameters, const Kept<X, T>* kept,    \
                                        const X::Number* grad, X::Number* of_x, const Gradients* of_parameters,         \

@@ -1,7 +1,7 @@
 """All of a block in one call, forward and backward.
 
 Each call of a kernel from Python takes some tens of microseconds, as long as many a kernel on a small map. A block
-takes a dozen kernels forward and two dozen backward.
+takes ten of them forward and sixteen backward.
 """
 
 import ctypes
@@ -52,9 +52,14 @@ class Layers(NamedTuple):
         return parameters
 
 
+def runs(x: Tensor) -> bool:
+    """Whether x goes through a block on a CPU, eagerly, and nothing asks for PyTorch's operators."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not needs_pytorch()
+
+
 def takes(x: Tensor, layers: Layers) -> bool:
-    """Whether `apply` does to x (B, T, H, W, C) what these layers do, of which nobody may look at the calls."""
-    if torch.compiler.is_compiling() or needs_pytorch() or x.device.type != "cpu" or x.ndim != 5 or not x.numel():
+    """Whether `apply` does to x, which `runs` accepts, what these layers do, of which nobody may look at the calls."""
+    if x.ndim != 5 or not x.numel():
         return False
     parameters = layers.parameters()
     if not is_plain(x, *parameters) or not exists(f"block_{_kernel(x, parameters)}"):
@@ -64,7 +69,7 @@ def takes(x: Tensor, layers: Layers) -> bool:
     if any(weights is None for norm in (layers.norm1, layers.norm2) for weights in (norm.weight, norm.bias)):
         return False
     C, hidden = x.shape[-1], len(layers.wide.weight)
-    if layers.heads * HEAD_DIM != C or hidden % tokens.GROUP:
+    if layers.heads * HEAD_DIM != C or not hidden or hidden % tokens.GROUP:
         return False
     if layers.conv is not None and not depthwise.takes(x, layers.conv):
         return False

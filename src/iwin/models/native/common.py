@@ -69,7 +69,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """Whether tensors are no more than their data, and nobody looks at operators, which kernels may do without."""
     if torch._C._len_torch_dispatch_stack():
         return False
-    return all(tensor is None or type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
+    return all(tensor is None or (type(tensor) in (Tensor, nn.Parameter) and not tensor.is_neg()) for tensor in tensors)
 
 
 def infers(x: Tensor) -> bool:
