@@ -182,7 +182,10 @@ class IwinBlock(nn.Module):
         self.dwconv = DepthwiseConv(dim) if dwconv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, T, H, W, C); same shape out. On CPUs without gradients the MLP gets slices of tokens (n, C)."""
+        """Map x (B, T, H, W, C); same shape out.
+
+        Where no kernel does all of it, on CPUs without gradients, the MLP gets slices of tokens (n, C).
+        """
         layers = self._layers() if whole.runs(x) else None
         if layers is not None and whole.takes(x, layers):
             windows = windows_of(x.shape[2], x.shape[3], self.window_size)

@@ -33,6 +33,10 @@ class Windows(NamedTuple):
         """Windows (I, J) along each axis."""
         return self.down, self.across
 
+    def tokens(self, steps: int, height: int, width: int) -> int:
+        """Tokens of the window that has most within a map of so many time steps and this size."""
+        return steps * -(-height // self.down) * -(-width // self.across)
+
     def fit(self, height: int, width: int) -> bool:
         """Whether they end where a map of this size does."""
         return (height, width) == (self.down * self.rows, self.across * self.columns)

@@ -89,7 +89,8 @@ def _forward(qkv: Tensor, fill: Tensor, windows: Sequence[int], heads: int, scal
 def _(qkv: Tensor, _fill: Tensor, windows: Sequence[int], heads: int, _scale: float) -> tuple[Tensor, Tensor]:
     B, T, H, W, C3 = qkv.shape
     down, across, *_ = windows
-    log_sum = qkv.new_empty(B * down * across * heads, T * -(-H // down) * -(-W // across), dtype=torch.float32)
+    tokens = Windows(*windows).tokens(T, H, W)
+    log_sum = qkv.new_empty(B * down * across * heads, tokens, dtype=torch.float32)
     return qkv.new_empty(B, T, H, W, C3 // 3), log_sum
 
 

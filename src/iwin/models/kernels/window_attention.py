@@ -405,7 +405,7 @@ def forward(qkv: Tensor, fill: Tensor, windows: Windows, heads: int, scale: floa
     """
     B, T, H, W, C3 = qkv.shape
     out = qkv.new_empty(B, T, H, W, C3 // 3)
-    tokens = T * -(-H // windows.down) * -(-W // windows.across)
+    tokens = windows.tokens(T, H, W)
     log_sum = qkv.new_empty(B * windows.down * windows.across * heads, tokens, dtype=torch.float32)
     qkv = _with_adjacent_channels(qkv)
     _launch(_forward_kernel, "BLOCK_M", (qkv, fill, out, log_sum), (qkv, out), windows, heads, scale)

@@ -37,6 +37,12 @@ def interleaved_attention(
     return _forward(qkv, beyond_map(qkv, windows, fill), list(windows), heads, scale)[0]
 
 
+def softmax_of(sizes: Sequence[int], windows: Windows, heads: int) -> tuple[int, ...]:
+    """Shape of what a forward pass on a map of sizes (B, T, H, W) leaves to the backward pass: two numbers a query."""
+    batch, steps, height, width = sizes
+    return batch * windows.down * windows.across, heads, 2, windows.tokens(steps, height, width)
+
+
 @torch.library.custom_op("iwin::native_attention", mutates_args=(), device_types="cpu")
 def _forward(qkv: Tensor, fill: Tensor, windows: Sequence[int], heads: int, scale: float) -> tuple[Tensor, Tensor]:
     qkv, fill = qkv.contiguous(), fill.contiguous()
@@ -48,11 +54,8 @@ def _forward(qkv: Tensor, fill: Tensor, windows: Sequence[int], heads: int, scal
 @_forward.register_fake
 def _empty(qkv: Tensor, _fill: Tensor, windows: Sequence[int], heads: int, _scale: float) -> tuple[Tensor, Tensor]:
     B, T, H, W, channels = qkv.shape
-    down, across, *_ = windows
-    tokens = T * -(-H // down) * -(-W // across)  # of the window that has most within the map
-    return qkv.new_empty(B, T, H, W, channels // 3), qkv.new_empty(
-        B * down * across, heads, 2, tokens, dtype=torch.float32
-    )
+    softmax = softmax_of((B, T, H, W), Windows(*windows), heads)
+    return qkv.new_empty(B, T, H, W, channels // 3), qkv.new_empty(softmax, dtype=torch.float32)
 
 
 @torch.library.custom_op("iwin::native_attention_backward", mutates_args=(), device_types="cpu")

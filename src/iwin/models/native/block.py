@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from iwin.models.native import depthwise, tokens
-from iwin.models.native.attention import HEAD_DIM
-from iwin.models.native.common import NAMES, call, exists, is_plain, pointer_to
+from iwin.models.native.attention import HEAD_DIM, softmax_of
+from iwin.models.native.common import NAMES, call, exists, is_plain, pointer_to, sizes_of
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.models.windows import Windows
 
@@ -151,19 +151,22 @@ def _run(kernel: str, x: Tensor, *others: Any) -> None:
 
 def _room(x: Tensor, settings: _Settings) -> list[Tensor]:
     """For what the forward pass leaves to the backward pass, in the kernels' order."""
-    batch, steps, height, width, heads, down, across, _, _, hidden = settings.sizes
-    places, channels, dtype = x.numel() // x.shape[-1], x.shape[-1], compute_dtype(x)
-    tokens_of_window = steps * -(-height // down) * -(-width // across)
-    sizes = (
-        (dtype, places, 3 * channels),
-        (dtype, places, channels),
-        (torch.float32, batch * down * across * heads, 2, tokens_of_window),
-        (torch.float32, places, 2),
-        (x.dtype, places, channels),
-        (torch.float32, places, 2),
-        (dtype, places, hidden),
-    )
-    return [x.new_empty(size, dtype=kind) for kind, *size in sizes]
+    *_, heads, down, across, rows, columns, hidden = settings.sizes
+    softmax = softmax_of(x.shape[:4], Windows(down, across, rows, columns), heads)
+    (places, channels), dtype = sizes_of(x), compute_dtype(x)
+
+    def room(*size: int, kind: torch.dtype = torch.float32) -> Tensor:
+        return x.new_empty(size, dtype=kind)
+
+    return [
+        room(places, 3 * channels, kind=dtype),
+        room(places, channels, kind=dtype),
+        room(*softmax),
+        room(places, 2),
+        room(places, channels, kind=x.dtype),
+        room(places, 2),
+        room(places, hidden, kind=dtype),
+    ]
 
 
 def _kernel(x: Tensor, parameters: Sequence[Tensor | None]) -> str | None:
