@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from accelerate.state import AcceleratorState
 
-from iwin.cli import main
+from iwin.cli import main, train
 from tests.runs import write_class_folders
 
 SMALL = ["data.workers_per_gpu=0", "log_config.interval=1", "data.videos_per_gpu=3"]
@@ -56,7 +57,8 @@ def _environment() -> Iterator[None]:
     os.environ["COLUMNS"] = "120"
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
-        yield
+        with patch.object(train, "keep_memory"):  # it lasts as long as a process, and this one is not the command's
+            yield
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
         os.environ.clear()

@@ -1,4 +1,4 @@
-from iwin.cli import spare_cores
+from iwin.process import spare_cores
 
 spare_cores()  # as the command line does, before PyTorch is imported
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "iwin"
-LEAVES = {"errors", "files", "native"}
+LEAVES = {"errors", "files", "native", "process"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "native": set(),
+    "process": set(),
     "config": LEAVES,
     "transforms": LEAVES,
     "models": LEAVES,

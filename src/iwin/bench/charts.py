@@ -31,6 +31,7 @@ MARKERS = {
     "compiled": "^",
     "cudagraphs": "v",
     "checkpointed": "D",
+    "kept-memory": "h",
     "exported": "P",
     "onnxruntime": "X",
     "openvino": "*",

@@ -20,8 +20,9 @@ class Variant:
         precision: "bf16" and "fp16" are autocast, as `iwin train` and `iwin test` have it; "bf16-cast" has weights and
             clips in bf16.
         how: "eager", "sdpa" (the same without our own attention kernels), "compiled" (torch.compile), "cudagraphs" (the
-            same, mode reduce-overhead), "checkpointed" (gradients recomputed block by block), "exported"
-            (torch.export), "onnxruntime" or "openvino".
+            same, mode reduce-overhead), "checkpointed" (gradients recomputed block by block),
+            "kept-memory" (in a process that keeps what is freed, as `iwin train` does), "exported" (torch.export),
+            "onnxruntime" or "openvino".
         model: name of a peer.
         needs: packages that must be installed.
         devices: where it can run.
@@ -38,12 +39,14 @@ class Variant:
     @property
     def trains(self) -> bool:
         """Whether a training step can be measured."""
-        return self.how in ("eager", "sdpa", "compiled", "checkpointed") and self.precision != "bf16-cast"
+        return (
+            self.how in ("eager", "sdpa", "compiled", "checkpointed", "kept-memory") and self.precision != "bf16-cast"
+        )
 
     @property
     def keeps_memory(self) -> bool:
         """Whether it takes memory once and never gives it back, so that a later pass does not show it."""
-        return self.how in ("onnxruntime", "openvino", "cudagraphs")
+        return self.how in ("kept-memory", "onnxruntime", "openvino", "cudagraphs")
 
     @property
     def missing(self) -> str:
@@ -77,6 +80,8 @@ VARIANTS = (
     Variant("bf16-cudagraphs", "iwin", "bf16-cast", how="cudagraphs", devices=("cuda",)),
     Variant("fp32-checkpointed", "iwin", how="checkpointed"),
     Variant("bf16-checkpointed", "iwin", "bf16", how="checkpointed"),
+    Variant("fp32-kept-memory", "iwin", how="kept-memory", devices=("cpu",)),
+    Variant("bf16-kept-memory", "iwin", "bf16", how="kept-memory", devices=("cpu",)),
     Variant("fp32-exported", "iwin", how="exported"),
     Variant("fp32-onnxruntime", "iwin", how="onnxruntime", needs=("onnxruntime", "onnxscript"), devices=("cpu",)),
     Variant("fp32-openvino", "iwin", how="openvino", needs=("openvino",), devices=("cpu",)),

@@ -25,6 +25,7 @@ from iwin.bench.machine import forget_peak, resident_bytes
 from iwin.bench.subjects import Job, Subject, build_subject
 from iwin.bench.variants import Variant, find_variant
 from iwin.errors import IwinError
+from iwin.process import keep_memory
 
 STEADY = 0.03
 """A variant is steady when twice in a row its passes are not faster than all before them by this share."""
@@ -48,6 +49,8 @@ def main() -> int:
     try:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         variant = find_variant(job.variant)
+        if variant.how == "kept-memory":
+            keep_memory()
         subject = build_subject(variant, job)
         answer(answers, prepare(variant, job, subject, Path(request["output"])))
         for line in sys.stdin:

@@ -15,6 +15,7 @@ import iwin
 from iwin.cli.interrupt import MESSAGE, STATUS, plain_interrupts
 from iwin.cli.launch import is_first, let_the_first_speak
 from iwin.errors import BadVideosError, IwinError
+from iwin.process import spare_cores
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,19 +37,6 @@ def build_parser() -> argparse.ArgumentParser:
     for verb in (train, test, predict, data, convert, flops, bench, config, tools):
         verb.add_parser(verbs)
     return parser
-
-
-def spare_cores() -> None:
-    """Have PyTorch's threads, where they wait for each other, spin for a moment and then sleep.
-
-    By themselves they spin for milliseconds, which starves the decoders that they share the cores with. If they sleep
-    at once, waking them costs small layers more than their work. GNU's OpenMP, which PyTorch has on Linux, takes a
-    number of turns, here about a tenth of a millisecond. Whoever has set OMP_WAIT_POLICY is left alone. It is read when
-    PyTorch is imported.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

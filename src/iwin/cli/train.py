@@ -23,6 +23,7 @@ from iwin.cli.launch import add_launch_options, choose_gpu, join_processes
 from iwin.cli.test import test_split
 from iwin.data.sources import exists, join
 from iwin.errors import CheckpointError, ConfigError
+from iwin.process import keep_memory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -87,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     work_dir = Path(args.work_dir or config.work_dir or Path("work_dirs") / Path(args.config).stem)
 
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu, track_in=work_dir)
+    if accelerator.device.type == "cpu":
+        keep_memory()
     log = RunLog(work_dir / LOG_NAME if accelerator.is_main_process else None, console(accelerator))
     for note in [*notes, *gpu_notes]:
         log.say(f"note: {note}")
