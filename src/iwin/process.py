@@ -24,8 +24,9 @@ def spare_cores() -> None:
 def keep_memory() -> None:
     """Have the C library keep what is freed, up to 2 GB in one piece, for whoever asks for memory next.
 
-    By itself it gives large pieces back to the system, which then has to find and clear their pages anew, page by page:
-    a tenth of a training step on a CPU, which asks for the same memory as the step before it. Whoever has set the
+    By itself it gives large pieces back to the system, which then has to find and clear their pages anew, page by page.
+    A training step on a CPU asks for the same memory as the step before it, and spends a few per cent of its time on
+    that, up to a sixth. Whoever has set the
     allocator by MALLOC_… or GLIBC_TUNABLES is left alone, and so are other C libraries than GNU's.
     """
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
