@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from iwin.process import spare_cores
+from iwin.process import keep_memory, spare_cores
 from tests.commands import SMALL
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP and C library are there on Linux alone")
@@ -65,6 +66,27 @@ def test_pytorchs_openmp_reads_it() -> None:
 )
 def test_freed_memory_stays_as_its_user_says(program: str, environment: dict[str, str], stays: str) -> None:
     assert run(program + STAYS, environment).splitlines() == [stays]
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("most", "taken"),
+    [(2**31, [(-3, 2**31 - 1), (-1, 2**31 - 1)]), (2**25, [(-3, 2**25), (-1, 2**31 - 1)]), (0, [])],
+)
+def test_a_c_library_may_take_less(most: int, taken: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older versions of GNU's take a lower threshold; without any the other one would do harm."""
+    took: list[tuple[int, int]] = []
+
+    def mallopt(parameter: int, value: int) -> int:
+        if parameter == -3 and value > most:
+            return 0
+        took.append((parameter, value))
+        return 1
+
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
+    assert keep_memory() == bool(taken)
+    assert took == taken
 
 
 @on_linux

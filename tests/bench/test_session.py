@@ -178,6 +178,15 @@ def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
     assert describe(failed, [failed])["log"] == "one\ntwo"
 
 
+def test_memory_that_cannot_be_kept_is_not_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    worker = Worker(replace(SMALL, variant="fp32-kept-memory"), tmp_path)
+    try:
+        assert "not where MALLOC_… or GLIBC_TUNABLES is set" in worker.prepare()["error"]
+    finally:
+        worker.stop()
+
+
 @pytest.mark.parametrize(
     ("times", "passes"), [([4, 3, 2, 2, 2, 1], 5), ([1, 1, 1, 1], 3), ([50, 40, 30], 2), ([2, 2.5, 1, 1.5, 1.2, 1], 5)]
 )

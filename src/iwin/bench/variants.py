@@ -39,9 +39,8 @@ class Variant:
     @property
     def trains(self) -> bool:
         """Whether a training step can be measured."""
-        return (
-            self.how in ("eager", "sdpa", "compiled", "checkpointed", "kept-memory") and self.precision != "bf16-cast"
-        )
+        ways = ("eager", "sdpa", "compiled", "checkpointed", "kept-memory")
+        return self.how in ways and self.precision != "bf16-cast"
 
     @property
     def keeps_memory(self) -> bool:

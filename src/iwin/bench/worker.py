@@ -24,7 +24,7 @@ from torch import Tensor
 from iwin.bench.machine import forget_peak, resident_bytes
 from iwin.bench.subjects import Job, Subject, build_subject
 from iwin.bench.variants import Variant, find_variant
-from iwin.errors import IwinError
+from iwin.errors import ConfigError, IwinError
 from iwin.process import keep_memory
 
 STEADY = 0.03
@@ -49,8 +49,10 @@ def main() -> int:
     try:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         variant = find_variant(job.variant)
-        if variant.how == "kept-memory":
-            keep_memory()
+        if variant.how == "kept-memory" and not keep_memory():
+            raise ConfigError(
+                "memory is kept by GNU's C library alone, and not where MALLOC_… or GLIBC_TUNABLES is set"
+            )
         subject = build_subject(variant, job)
         answer(answers, prepare(variant, job, subject, Path(request["output"])))
         for line in sys.stdin:
