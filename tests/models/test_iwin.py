@@ -229,6 +229,26 @@ def assert_equal_with_gradients(fast: nn.Module, plain: nn.Module, x: torch.Tens
         torch.testing.assert_close(fast(x), outputs[1].detach(), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
+def test_every_parameter_has_its_gradient_in_bf16_too(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over thousands of tokens are not added up in bf16: PyTorch's LayerNorm was off by a fifth here."""
+    if not kernels:
+        monkeypatch.setattr("iwin.native.library", lambda _: None)
+    torch.manual_seed(0)
+    model = IwinTransformer(embed_dim=32, depths=(1, 1), num_heads=(1, 2), num_frames=8, drop_path_rate=0.0)
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            nn.init.normal_(parameter, mean=float(isinstance(module, nn.LayerNorm)), std=0.1)
+    clips, upstream = torch.randn(2, 3, 8, 128, 128), 1 + torch.randn(2, 64, 4, 16, 16)
+    gradients = []
+    for mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            features = model(clips)
+        gradients.append(torch.autograd.grad(features, list(model.parameters()), upstream))
+    for (name, _), exact, found in zip(model.named_parameters(), *gradients, strict=True):
+        assert (found - exact).norm() < 0.02 * exact.norm(), name
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # compilers of two graphs and a machine that may have other work
 def test_compiles_to_one_graph() -> None:

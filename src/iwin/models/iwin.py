@@ -18,9 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 from iwin.errors import ModelError
 from iwin.models.block import IwinBlock
-from iwin.models.kernels.layers import LayerNorm
-from iwin.models.native import downsample
+from iwin.models.kernels.layers import FullPrecisionLayerNorm, LayerNorm
+from iwin.models.native import downsample, embed
 from iwin.models.native.linear import linear
+from iwin.models.surroundings import is_watched
 
 # ---------------------------------------------------------------------------------------- between blocks
 
@@ -35,10 +36,10 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, H, W, C) to (B, T, ceil(H / 2), ceil(W / 2), 2 C)."""
+        if type(self.norm) is LayerNorm and downsample.takes(x, self.norm, self.conv):
+            return downsample.apply(x, self.norm, self.conv)
         height, width = x.shape[2:4]
         x = F.pad(self.norm(x), (0, 0, 0, 1 + width % 2, 0, 1 + height % 2))  # even, and one more bottom and right
-        if downsample.takes(x, self.conv):
-            return downsample.convolve(x, self.conv.weight, self.conv.bias)
         frames = self.conv(x.flatten(0, 1).permute(0, 3, 1, 2))
         return frames.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
@@ -70,11 +71,19 @@ class PatchEmbed(nn.Module):
             self.proj = nn.Conv2d(in_chans, embed_dim, patch_size[1:], stride=patch_size[1:])
         else:
             self.proj = nn.Conv3d(in_chans, embed_dim, patch_size, stride=patch_size)
-        self.norm = nn.LayerNorm(embed_dim) if norm else None
+        self.norm = FullPrecisionLayerNorm(embed_dim) if norm else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a clip x (B, 3, T, H, W), zero-padded at its end to whole patches, to (B, T', H', W', C)."""
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Map a clip x (B, 3, T, H, W), zero-padded at its end to whole patches, to (B, T', H', W', C).
+
+        Args:
+            x: the clip.
+            plus: (1, T', 1, 1, C), what is added to the result, which is repeated if it has one time step.
+        """
         t, h, w = self.patch_size
+        still = plus is not None and plus.shape[1] != -(-x.shape[2] // t)  # and is repeated
+        if type(self.norm) is FullPrecisionLayerNorm and not still and embed.takes(x, self.proj, self.norm):
+            return embed.apply(x, self.proj, self.norm, None if plus is None else plus[0, :, 0, 0])
         padding = (0, -x.shape[4] % w, 0, -x.shape[3] % h, 0, -x.shape[2] % t)
         if any(padding):
             x = F.pad(x, padding)
@@ -84,7 +93,8 @@ class PatchEmbed(nn.Module):
         x = x.flatten(6).permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
         weight = self.proj.weight.view(len(self.proj.weight), -1, t, h, w).permute(0, 2, 3, 4, 1).flatten(1)
         x = linear(x, weight, self.proj.bias)
-        return x if self.norm is None else self.norm(x)
+        x = x if self.norm is None else self.norm(x)
+        return x if plus is None else x + plus
 
 
 class IwinStage(nn.Module):
@@ -203,7 +213,7 @@ class IwinTransformer(nn.Module):
                 for index in range(depth)
             ]
             self.layers.append(IwinStage(blocks, None if is_last else Downsample(dim)))
-        self.norm = nn.LayerNorm(self.num_features)
+        self.norm = FullPrecisionLayerNorm(self.num_features)
         self.init_weights()
         for module in self.modules():
             if isinstance(module, Downsample):  # after they were drawn, so that a seed gives the same weights
@@ -283,11 +293,16 @@ class IwinTransformer(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Patches of clips x (B, 3, T, H, W) with their embeddings added: (B, T', H', W', C)."""
-        x = self.patch_embed(x)
+        patches = self.patch_embed
+        if self.time_embed is None:
+            x = patches(x)
+        elif type(patches) is not PatchEmbed or is_watched(patches):
+            x = patches(x)
+            x = x + self._time_embedding(x.shape[1])
+        else:  # in one pass, since nobody looks at what comes without it
+            x = patches(x, self._time_embedding(-(-x.shape[2] // patches.patch_size[0])))
         if self.absolute_pos_embed is not None:
             x = x + self._position_embedding(x.shape[2], x.shape[3])
-        if self.time_embed is not None:
-            x = x + self._time_embedding(x.shape[1])
         return self.pos_drop(x)
 
     def _time_embedding(self, steps: int) -> Tensor:

@@ -9,7 +9,19 @@ from iwin.models.native.linear import Linear
 from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 
 
-class LayerNorm(nn.LayerNorm):
+class FullPrecisionLayerNorm(nn.LayerNorm):
+    """LayerNorm in the precision of its weights, under autocast too, as GPUs have it.
+
+    On CPUs autocast lets it take a map in bf16, and then PyTorch adds up the gradients of its weights in bf16 as well,
+    where most of what thousands of tokens say is lost.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (..., C); same shape out."""
+        return super().forward(x.to(self.weight.dtype))
+
+
+class LayerNorm(FullPrecisionLayerNorm):
     """LayerNorm of what products read: under autocast it comes in its precision, on CPUs and where the kernel runs."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,8 +13,10 @@
 namespace iwin {
 namespace {
 
-constexpr long SLICE = 1024;      // tokens of each thread that go through the MLP together, to stay in the caches
-constexpr long TOGETHER = 16384;  // tokens of whole samples that go together, where nothing is kept of them
+constexpr long SLICE = 256;         // tokens that a thread takes through the MLP, to stay in its caches
+constexpr long FEW = 1024;          // tokens of a map up to which all threads take them together
+constexpr long SLICE_BACK = 1024;   // tokens of each thread that go back through the MLP together
+constexpr long TOGETHER = 16384;    // tokens of whole samples that go together, where nothing is kept of them
 constexpr size_t STAYS = 1 << 27;  // bytes of room at most that a thread keeps from call to call
 
 // What a block's layers are, but for their parameters.
@@ -117,8 +119,10 @@ class Block {
   }
 
   void forward(const M* x, const Kept<X, T>* kept, M* out) const {
-    const long count = slice_rows(), slice = count * (C + s.hidden);
-    const Workspace<N> room(places * C + (kept ? slice : std::max(3 * places * C, slice)), !kept);
+    const long count = slice_rows(), slice = count * (C + s.hidden), threads = omp_get_max_threads();
+    const bool alone = count < places;  // each slice on a thread of its own
+    const long panels = alone ? 2 * C * s.hidden : 0, mlp = panels + (alone ? threads : 1) * slice;
+    const Workspace<N> room(places * C + (kept ? mlp : std::max(3 * places * C, mlp)), !kept);
     const Room<float> softmax(kept ? 0 : map.tasks() * 2 * map.tokens());
     N *mixed = room, *rest = room + places * C;
     Kept<X, T> to{};
@@ -138,23 +142,30 @@ class Block {
     if (p.conv) convolve<T>(normed, taps(false).data(), InFp32<W>(p.conv_bias, C), mixed, mixed, frames);
     if (s.shares) share<T>(0, mixed, 0, places, mixed);
 
-    for (long from = 0; from < places; from += count) {
-      const long rows = std::min(count, places - from);
-      N *branch = rest, *active = rest + count * C, *hidden = kept ? to.hidden + from * s.hidden : active;
-      M* sum = to.sum + from * C;
-      norm<X, T>(x + from * C, mixed + from * C, InFp32<W>(p.norm2, C), InFp32<W>(p.norm2_bias, C), s.eps2, sum, branch,
-                 kept ? to.stats_of_sum + 2 * from : nullptr, rows, C);
-      multiply(branch, p.wide, p.wide_bias, hidden, rows, C, s.hidden);
+    const InFp32<W> norm2(p.norm2, C), norm2_bias(p.norm2_bias, C);
+    const Layer wide(p.wide, p.wide_bias, C, s.hidden, alone ? rest : nullptr);
+    const Layer narrow(p.narrow, p.narrow_bias, s.hidden, C, alone ? rest + C * s.hidden : nullptr);
+    const auto finish = [&](long from, N* branch) {
+      const long rows = std::min(count, places - from), at = from * C;
+      N* active = branch + count * C;
+      N* hidden = kept ? to.hidden + from * s.hidden : active;
+      M* sum = to.sum + at;
+      norm<X, T>(x + at, mixed + at, norm2, norm2_bias, s.eps2, sum, branch, kept ? to.stats_of_sum + 2 * from : nullptr,
+                 rows, C);
+      wide(branch, hidden, rows);
       gelu<T>(hidden, active, rows * s.hidden);
-      multiply(active, p.narrow, p.narrow_bias, branch, rows, s.hidden, C);
+      narrow(active, branch, rows);
       if (s.shares) share<T>(1, branch, from, rows, branch);
-      add<X, T>(sum, branch, out + from * C, rows * C);
-    }
+      add<X, T>(sum, branch, out + at, rows * C);
+    };
+    if (!alone) return finish(0, rest);
+#pragma omp parallel for schedule(dynamic)
+    for (long from = 0; from < places; from += count) finish(from, rest + panels + omp_get_thread_num() * slice);
   }
 
   void backward(const M* x, const Kept<X, T>& kept, const M* grad, M* of_x, const Gradients& of) const {
     const bool same = std::is_same_v<X, T> && !s.shares;  // of a branch, and of the map it is added to
-    const long count = slice_rows(), slice = 2 * count * (s.hidden + C);
+    const long count = std::min(places, SLICE_BACK * omp_get_max_threads()), slice = 2 * count * (s.hidden + C);
     const long most = std::max(4 * places * C, slice);
     const Room<N> room(most + (same ? 1 : 2) * places * C);
     N *more = room + most, *shared = more + places * C;
@@ -206,8 +217,30 @@ class Block {
   }
 
  private:
-  // Tokens that go through the MLP together. What a weight's gradient is added up from does not depend on it.
-  long slice_rows() const { return std::min(places, SLICE * omp_get_max_threads()); }
+  // A linear layer on all threads, or where there is room for its panels, on the one that calls.
+  class Layer {
+   public:
+    Layer(const typename W::Number* weight, const typename W::Number* bias, long depth, long columns, N* room)
+        : weight(weight), bias(bias, columns), depth(depth), columns(columns), panels((Word*)room) {
+      if (panels) make_panels<T, W>(weight, panels, false, depth, columns);
+    }
+    void operator()(const N* given, N* out, long rows) const {
+      if (panels) multiply_panels<T>(given, panels, bias, out, rows, depth, columns);
+      else linear<T, W>(given, weight, bias, out, false, rows, depth, columns);
+    }
+
+   private:
+    const typename W::Number* weight;
+    const InFp32<W> bias;
+    const long depth, columns;
+    Word* panels;
+  };
+
+  // Tokens that go through the MLP together: of a map of few all of them, else as many for each thread.
+  long slice_rows() const {
+    const long threads = omp_get_max_threads(), rounds = (places - 1) / (threads * SLICE) + 1;
+    return places <= FEW ? places : (places - 1) / (threads * rounds) + 1;
+  }
 
   void normalise(const M* x, N* normed, float* stats) const {
     norm<X, T>(x, nullptr, InFp32<W>(p.norm1, C), InFp32<W>(p.norm1_bias, C), s.eps1, nullptr, normed, stats, places, C);

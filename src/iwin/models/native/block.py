@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from iwin.models.native import depthwise, tokens
 from iwin.models.native.attention import HEAD_DIM, softmax_of
-from iwin.models.native.common import NAMES, call, exists, is_plain, pointer_to, sizes_of
+from iwin.models.native.common import NAMES, call, exists, is_plain, pointer_to, pointers_to, sizes_of
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.models.windows import Windows
 
@@ -102,7 +102,7 @@ def apply(x: Tensor, layers: Layers, windows: Windows, shares: Tensor | None = N
         return made
     out = torch.empty_like(x)
     given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-    _run(f"block_{_kernel(x, parameters)}", x, _pointers(given), None, out, settings)
+    _run(f"block_{_kernel(x, parameters)}", x, pointers_to(given), None, out, settings)
     return out
 
 
@@ -119,7 +119,7 @@ class _Block(torch.autograd.Function):
         ctx.kernel = _kernel(x, parameters)
         kept, out = _room(x, settings), torch.empty_like(x)
         given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-        _run(f"block_{ctx.kernel}", x, _pointers(given), _pointers(kept), out, settings)
+        _run(f"block_{ctx.kernel}", x, pointers_to(given), pointers_to(kept), out, settings)
         ctx.save_for_backward(x, *kept, *parameters)
         return out
 
@@ -137,8 +137,10 @@ class _Block(torch.autograd.Function):
             else:
                 gradients += [None, None]
         given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-        pointers = _pointers(given), _pointers(kept)
-        _run(f"block_backward_{ctx.kernel}", x, *pointers, grad.contiguous(), of_x, _pointers(gradients), ctx.settings)
+        pointers = pointers_to(given), pointers_to(kept)
+        _run(
+            f"block_backward_{ctx.kernel}", x, *pointers, grad.contiguous(), of_x, pointers_to(gradients), ctx.settings
+        )
         # Autograd turns them to the precision of what was given.
         return of_x, None, None, *(of if needed else None for of, needed in zip(gradients, wanted, strict=True))
 
@@ -174,7 +176,3 @@ def _kernel(x: Tensor, parameters: Sequence[Tensor | None]) -> str | None:
     kinds = {parameter.dtype for parameter in parameters if parameter is not None}
     names = [NAMES.get(dtype) for dtype in (x.dtype, compute_dtype(x), *kinds)]
     return "_".join(map(str, names)) if len(kinds) == 1 else None
-
-
-def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*map(pointer_to, tensors))

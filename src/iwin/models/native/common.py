@@ -1,6 +1,7 @@
 """What the kernels share: their precisions, and when they run."""
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ def pointer_to(what: Tensor | ctypes.Array[Any] | ctypes.Structure | None) -> in
     if what is None:
         return 0
     return what.data_ptr() if isinstance(what, Tensor) else ctypes.addressof(what)
+
+
+def pointers_to(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+    """The addresses of contiguous tensors, in an array; 0 for nothing. They must be there as long as it is read."""
+    return (ctypes.c_void_p * len(tensors))(*map(pointer_to, tensors))
 
 
 def numbers_of(weights: Tensor | None) -> Tensor | None:

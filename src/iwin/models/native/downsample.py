@@ -1,62 +1,96 @@
-"""The convolution between stages as a matrix product, where a clip has fewer positions than a patch has numbers.
+"""The way between stages in one call, forward and backward: a norm, and a convolution as a matrix product.
 
-oneDNN's convolution turns weights around at each call, forward and backward, which then takes most of its time.
+oneDNN's convolution turns weights around at each call, and takes a map that has been normalised and filled up before.
 """
 
+import ctypes
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import is_plain, multiplies
-from iwin.models.native.linear import linear
-from iwin.models.surroundings import is_watched
+from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, pointers_to
+from iwin.models.native.tokens import GROUP
+from iwin.models.surroundings import compute_dtype, is_watched
 
 
-def takes(x: Tensor, layer: nn.Module) -> bool:
-    """Whether `convolve` does to x (B, T, H, W, C) what a layer does, and pays, and nobody looks at the layer."""
-    if type(layer) is not nn.Conv2d or is_watched(layer):
+def takes(x: Tensor, norm: nn.LayerNorm, conv: nn.Module) -> bool:
+    """Whether `apply` does to x (B, T, H, W, C) what these layers do, and nobody looks at their calls."""
+    if type(conv) is not nn.Conv2d or is_watched(norm, conv) or x.ndim != 5 or not x.numel() or not multiplies(x):
         return False
-    if not multiplies(x) or not is_plain(x, layer.weight, layer.bias):
+    parameters = [norm.weight, norm.bias, conv.weight, conv.bias]
+    if not is_plain(x, *parameters) or not exists(f"downsample_{_kernel(x, conv.weight)}"):
         return False
-    _, time, height, width, channels = x.shape
-    steps = (layer.stride, layer.padding, layer.dilation, layer.padding_mode)
-    if layer.weight.shape[1:] != (channels, 3, 3) or steps != ((2, 2), (0, 0), (1, 1), "zeros"):
+    if any(parameter is not None and parameter.device.type != "cpu" for parameter in parameters):
         return False
-    positions = time * (height // 2) * (width // 2)  # of one clip, whose scores must not depend on those beside it
-    return x.numel() > 0 and positions <= 9 * channels and height % 2 == width % 2 == 1
+    channels = x.shape[-1]
+    steps = (conv.stride, conv.padding, conv.dilation, conv.padding_mode)
+    if conv.weight.shape[1:] != (channels, 3, 3) or steps != ((2, 2), (0, 0), (1, 1), "zeros"):
+        return False
+    if norm.normalized_shape != (channels,) or channels % GROUP or len(conv.weight) % GROUP:
+        return False
+    return conv.weight.dtype == x.dtype or torch.is_autocast_enabled("cpu")
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 3x3 convolution of stride 2.
+def apply(x: Tensor, norm: nn.LayerNorm, conv: nn.Conv2d) -> Tensor:
+    """The norm of a map, and its 3x3 convolution of stride 2.
 
     Args:
-        x: (B, T, 2 h + 1, 2 w + 1, C); `takes` accepts it.
-        weight: (K, C, 3, 3), fastest in channels-last memory.
-        bias: (K,), or None.
+        x: (B, T, H, W, C), which `takes` accepts; beyond its lower and right end are zeros.
+        norm: of its channels.
+        conv: its weight (K, C, 3, 3) is read fastest from channels-last memory.
 
     Returns:
-        (B, T, h, w, K).
+        (B, T, ceil(H / 2), ceil(W / 2), K), in the precision of products.
     """
-    patches: Tensor = _Patches.apply(x)
-    return linear(patches, weight.permute(0, 2, 3, 1).flatten(1), bias)
+    weight = conv.weight.permute(0, 2, 3, 1)
+    given = (_kernel(x, weight), norm.eps, x, norm.weight, norm.bias, weight, conv.bias)
+    if torch.is_grad_enabled():
+        made: Tensor = _Downsample.apply(*given)
+        return made
+    return _downsample(*given)
 
 
-class _Patches(torch.autograd.Function):
-    """What the convolution reads at each position of its result: (B, T, h, w, 9 C)."""
+class _Downsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernel: str, eps: float, x: Tensor, *weights: Any) -> Tensor:
+        ctx.kernel, ctx.eps = kernel, eps
+        ctx.save_for_backward(x, *weights)
+        return _downsample(kernel, eps, x, *weights)
 
     @staticmethod
-    def forward(_ctx: Any, x: Tensor) -> Tensor:
-        return x.unfold(2, 3, 2).unfold(3, 3, 2).permute(0, 1, 2, 3, 5, 6, 4).flatten(4)
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        sizes = _sizes(x, grad)
+        of_x, given = torch.empty_like(x, memory_format=torch.contiguous_format), _given(*weights)
+        shapes = [*(weight.shape for weight in weights[:3]), grad.shape[-1:]]
+        gradients: list[Tensor | None] = [torch.empty(shape, dtype=torch.float32) for shape in shapes]
+        layers = x.contiguous(), pointers_to(given), float(ctx.eps)
+        call(f"downsample_backward_{ctx.kernel}", *layers, grad.contiguous(), of_x, pointers_to(gradients), sizes)
+        if weights[3] is None:
+            gradients[3] = None
+        return None, None, of_x, *gradients  # autograd turns them to the precision of what was given
 
-    @staticmethod
-    def backward(_ctx: Any, grad: Tensor) -> Tensor:
-        batch, time, height, width, _ = grad.shape
-        grad = grad.unflatten(4, (3, 3, -1))
-        of_x = grad.new_zeros((batch, time, height + 1, 2, width + 1, 2, grad.shape[-1]), dtype=torch.float32)
-        for row in range(3):
-            for column in range(3):
-                down, right = row // 2, column // 2
-                places = of_x[:, :, down : down + height, row % 2, right : right + width, column % 2]
-                places += grad[:, :, :, :, row, column]
-        return of_x.flatten(4, 5).flatten(2, 3)[:, :, :-1, :-1]
+
+def _downsample(kernel: str, eps: float, x: Tensor, *weights: Any) -> Tensor:
+    given = _given(*weights)
+    batch, time, height, width, _ = x.shape
+    out = x.new_empty(batch, time, -(-height // 2), -(-width // 2), len(weights[2]), dtype=compute_dtype(x))
+    call(f"downsample_{kernel}", x.contiguous(), pointers_to(given), float(eps), out, _sizes(x, out))
+    return out
+
+
+def _given(norm: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor | None]:
+    """Weights as the kernels take them: the norm's and the bias in fp32, the convolution's as it is."""
+    return [numbers_of(norm), numbers_of(norm_bias), weight.contiguous(), numbers_of(bias)]
+
+
+def _sizes(x: Tensor, out: Tensor) -> ctypes.Array[ctypes.c_long]:
+    return (ctypes.c_long * 5)(x.shape[:2].numel(), *x.shape[2:], out.shape[-1])
+
+
+def _kernel(x: Tensor, weight: Tensor) -> str:
+    """How the kernels' names end: by the precisions of maps, of products and of the convolution's weight."""
+    return "_".join(str(NAMES.get(kind)) for kind in (x.dtype, compute_dtype(x), weight.dtype))

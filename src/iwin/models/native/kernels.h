@@ -75,6 +75,15 @@ template <class T, class W>
 void linear(const typename T::Number* x, const typename W::Number* weight, const float* bias, typename T::Number* out,
             bool turned, long rows, long depth, long columns);
 
+// The same in two calls, for a weight that is read many times: its panels of words, depth * columns numbers as wide as
+// T's, and a product with them, on the thread that calls.
+template <class T, class W>
+void make_panels(const typename W::Number* weight, Word* panels, bool turned, long depth, long columns);
+
+template <class T>
+void multiply_panels(const typename T::Number* x, const Word* panels, const float* bias, typename T::Number* out,
+                     long rows, long depth, long columns);
+
 // of_weight[outs][ins] = grad[rows][outs]^T x[rows][ins]; of_bias[outs] = the sum of grad over its rows. With `more`, both
 // are added to what is there: of 512 rows, or a multiple, at a time, that gives the same as of all at once.
 template <class T>

@@ -200,6 +200,30 @@ INLINE long ceil_divide(long a, long b) { return (a + b - 1) / b; }
 
 // ---------------------------------------------------------------------------------------- products
 
+// Panel number p of a weight.
+template <class T, class W>
+void pack(const W* weight, long p, bool turned, long depth, long columns, Word* panel) {
+  if (turned) pack_columns<T>(weight + p * PANEL, columns, depth, registers_of(p, columns), panel);
+  else pack_rows<T>(weight + p * PANEL * depth, depth, registers_of(p, columns), panel);
+}
+
+// The columns of panel number p, of rows from `from` to `to`.
+template <class T>
+void multiply(const typename T::Number* x, const Word* panel, long p, const float* bias, typename T::Number* out,
+              long from, long to, long depth, long columns, Ahead ahead) {
+  const long steps = depth / T::PACK;
+  for (long row = from; row < to; row += ROWS)
+    tile<T>(std::min(ROWS, to - row), registers_of(p, columns), (const Word*)(x + row * depth), steps, 1, panel, steps,
+            ahead, [=](long r, long v, __m512 sums) {
+              const long column = p * PANEL + v * LANES;
+              const __m512 start = bias ? _mm512_loadu_ps(bias + column) : _mm512_setzero_ps();
+              T::store(out + (row + r) * columns + column, _mm512_add_ps(sums, start));
+            });
+}
+
+// Rows that go through all panels together.
+INLINE long chunk_of(long depth) { return std::max(ROWS, CHUNK / depth / ROWS * ROWS); }
+
 }  // namespace
 
 template <class T, class W>
@@ -207,51 +231,49 @@ void linear(const typename T::Number* x, const typename W::Number* weight, const
             bool turned, long rows, long depth, long columns) {
   if (!rows) return;
   const long panels = ceil_divide(columns, PANEL), steps = depth / T::PACK, threads = omp_get_max_threads();
-  const auto pack = [=](long p, Word* panel) {
-    if (turned) pack_columns<T>(weight + p * PANEL, columns, depth, registers_of(p, columns), panel);
-    else pack_rows<T>(weight + p * PANEL * depth, depth, registers_of(p, columns), panel);
-  };
-  const auto multiply = [=](long p, const Word* panel, long from, long to, Ahead ahead) {
-    for (long row = from; row < to; row += ROWS)
-      tile<T>(std::min(ROWS, to - row), registers_of(p, columns), (const Word*)(x + row * depth), steps, 1, panel, steps,
-              ahead, [=](long r, long v, __m512 sums) {
-                const long column = p * PANEL + v * LANES;
-                const __m512 start = bias ? _mm512_loadu_ps(bias + column) : _mm512_setzero_ps();
-                T::store(out + (row + r) * columns + column, _mm512_add_ps(sums, start));
-              });
-  };
-  if (rows <= FEW && panels >= std::min(threads, ceil_divide(rows, ROWS))) {
-    const long width = ceil_divide(PANEL * sizeof(*weight), 64);
-    const long lines = turned ? width * depth : ceil_divide(PANEL * depth * sizeof(*weight), 64);
-    const long each = ceil_divide(lines, ceil_divide(rows, ROWS) * (steps / STEPS));
-    const Room<Word> kept(threads * steps * PANEL);
-    Word* all = kept;
-#pragma omp parallel for schedule(static)
-    for (long p = 0; p < panels; p++) {
-      Word* panel = all + omp_get_thread_num() * steps * PANEL;
-      pack(p, panel);
-      Ahead ahead;
-      if (p + 1 < panels) {
-        if (turned) ahead = Ahead{(const char*)(weight + (p + 1) * PANEL), long(columns * sizeof(*weight)), width, lines, each};
-        else ahead = Ahead{(const char*)(weight + (p + 1) * PANEL * depth), 0, lines, lines, each};
-      }
-      multiply(p, panel, 0, rows, ahead);
-    }
+  if (rows > FEW || panels < std::min(threads, ceil_divide(rows, ROWS))) {
+    const Room<Word> packed(steps * columns);
+    make_panels<T, W>(weight, packed, turned, depth, columns);
+    const long chunks = ceil_divide(rows, chunk_of(depth) * threads) * threads;
+    const long chunk = ceil_divide(ceil_divide(rows, chunks), ROWS) * ROWS;
+#pragma omp parallel for schedule(dynamic)
+    for (long from = 0; from < rows; from += chunk)
+      multiply_panels<T>(x + from * depth, packed, bias, out + from * columns, std::min(chunk, rows - from), depth, columns);
     return;
   }
-  const Room<Word> kept(steps * columns);
+  const long width = ceil_divide(PANEL * sizeof(*weight), 64);
+  const long lines = turned ? width * depth : ceil_divide(PANEL * depth * sizeof(*weight), 64);
+  const long each = ceil_divide(lines, ceil_divide(rows, ROWS) * (steps / STEPS));
+  const Room<Word> kept(threads * steps * PANEL);
   Word* all = kept;
-  const long chunks = ceil_divide(rows, std::max(ROWS, CHUNK / depth) * threads) * threads;
-  const long chunk = ceil_divide(ceil_divide(rows, chunks), ROWS) * ROWS;
-#pragma omp parallel
-  {
-#pragma omp for schedule(static)
-    for (long p = 0; p < panels; p++) pack(p, all + p * PANEL * steps);
-#pragma omp for schedule(static)
-    for (long from = 0; from < rows; from += chunk)
-      for (long p = 0; p < panels; p++)
-        multiply(p, all + p * PANEL * steps, from, std::min(rows, from + chunk), Ahead{});
+#pragma omp parallel for schedule(static)
+  for (long p = 0; p < panels; p++) {
+    Word* panel = all + omp_get_thread_num() * steps * PANEL;
+    pack<T>(weight, p, turned, depth, columns, panel);
+    Ahead ahead;
+    if (p + 1 < panels) {
+      if (turned) ahead = Ahead{(const char*)(weight + (p + 1) * PANEL), long(columns * sizeof(*weight)), width, lines, each};
+      else ahead = Ahead{(const char*)(weight + (p + 1) * PANEL * depth), 0, lines, lines, each};
+    }
+    multiply<T>(x, panel, p, bias, out, 0, rows, depth, columns, ahead);
   }
+}
+
+template <class T, class W>
+void make_panels(const typename W::Number* weight, Word* panels, bool turned, long depth, long columns) {
+#pragma omp parallel for schedule(static)
+  for (long p = 0; p < ceil_divide(columns, PANEL); p++)
+    pack<T>(weight, p, turned, depth, columns, panels + p * PANEL * (depth / T::PACK));
+}
+
+template <class T>
+void multiply_panels(const typename T::Number* x, const Word* panels, const float* bias, typename T::Number* out,
+                     long rows, long depth, long columns) {
+  const long chunk = chunk_of(depth);
+  for (long from = 0; from < rows; from += chunk)
+    for (long p = 0; p < ceil_divide(columns, PANEL); p++)
+      multiply<T>(x, panels + p * PANEL * (depth / T::PACK), p, bias, out, from, std::min(rows, from + chunk), depth,
+                  columns, Ahead{});
 }
 
 // Each range of tokens is turned to words anew. The thread that reads the larger operand's words makes them, since another
@@ -307,6 +329,7 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
 
 #define EXPORT(T, W, NAME)                                                                                             \
   template decltype(linear<T, W>) linear<T, W>;                                                                        \
+  template decltype(make_panels<T, W>) make_panels<T, W>;                                                              \
   extern "C" void linear_##NAME(const T::Number* x, const W::Number* weight, const float* bias, T::Number* out,        \
                                 long turned, long rows, long depth, long columns) {                                    \
     linear<T, W>(x, weight, bias, out, turned, rows, depth, columns);                                                  \
@@ -314,6 +337,7 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
 
 #define EXPORT_GRADIENT(T, NAME)                                                                                       \
   template decltype(weight_gradient<T>) weight_gradient<T>;                                                            \
+  template decltype(multiply_panels<T>) multiply_panels<T>;                                                            \
   extern "C" void weight_gradient_##NAME(const T::Number* x, const T::Number* grad, float* of_weight, float* of_bias,  \
                                          long rows, long ins, long outs) {                                             \
     weight_gradient<T>(x, grad, of_weight, of_bias, false, rows, ins, outs);                                           \

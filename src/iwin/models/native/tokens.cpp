@@ -92,7 +92,7 @@ void norm(const typename X::Number* map, const typename T::Number* plus, const f
 #pragma omp parallel
   {
     std::vector<float> row(channels);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 64)
     for (long r = 0; r < rows; r++) {
       const long start = r * channels;
       __m512 total[GROUP] = {}, squares[GROUP] = {};
@@ -203,6 +203,8 @@ EXPORT_TWO(Fp32, Fp32, fp32_fp32)
 EXPORT(Bf16, bf16)
 EXPORT_TWO(Fp32, Bf16, fp32_bf16)
 EXPORT_TWO(Bf16, Bf16, bf16_bf16)
+template decltype(norm<Bf16, Fp32>) norm<Bf16, Fp32>;
+template decltype(norm_backward<Bf16, Fp32>) norm_backward<Bf16, Fp32>;
 #endif
 
 }  // namespace iwin

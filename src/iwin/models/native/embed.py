@@ -1,0 +1,102 @@
+"""The patch embedding in one call, forward and backward: PyTorch makes several copies of a clip on the way."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, pointers_to
+from iwin.models.native.tokens import GROUP
+from iwin.models.surroundings import compute_dtype, is_watched
+
+_LANES = 16
+"""Numbers of a patch that the kernels work on at once."""
+
+
+def takes(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm) -> bool:
+    """Whether `apply` does to clips x (B, 3, T, H, W) what these layers do, of which nobody may look at the calls.
+
+    It has no gradient of x.
+    """
+    if (
+        type(proj) not in (nn.Conv2d, nn.Conv3d)
+        or is_watched(proj, norm)
+        or (x.requires_grad and torch.is_grad_enabled())
+    ):
+        return False
+    parameters = [proj.weight, proj.bias, norm.weight, norm.bias]
+    if not x.numel() or not multiplies(x) or not is_plain(x, *parameters) or not exists(f"embed_{_pair(x)}"):
+        return False
+    kinds = {parameter.dtype for parameter in parameters if parameter is not None}
+    if any(parameter is None or parameter.device.type != "cpu" for parameter in parameters):
+        return False
+    outs, planes, *patch = proj.weight.shape
+    if planes != x.shape[1] or proj.groups != 1 or norm.normalized_shape != (outs,):
+        return False
+    if outs % GROUP or proj.weight[0].numel() % _LANES or tuple(patch) != tuple(proj.stride):
+        return False
+    return kinds == {x.dtype} or torch.is_autocast_enabled("cpu")
+
+
+def apply(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tensor | None = None) -> Tensor:
+    """What these layers make of clips, which `takes` accepts: each patch projected, then normalised.
+
+    Args:
+        x: (B, 3, T, H, W), filled up with zeros to whole patches.
+        proj: its kernel is a patch.
+        norm: of a patch's channels.
+        plus: (T', C), what is added to the result.
+
+    Returns:
+        (B, T', H', W', C), in the precision of the norm's result: under autocast float32.
+    """
+    pair = _pair(x)
+    patch = (1, *proj.kernel_size)[-3:]
+    sizes = (*x.shape, *patch, len(proj.weight))
+    shift = norm.bias.float().expand(-(-x.shape[2] // patch[0]), -1)
+    shift = shift if plus is None else shift + plus
+    x = x.float() if torch.is_autocast_enabled("cpu") else x
+    if torch.is_grad_enabled():
+        made: Tensor = _Embed.apply(pair, sizes, norm.eps, x, proj.weight, proj.bias, norm.weight, shift)
+        return made
+    return _embed(pair, sizes, norm.eps, x, proj.weight, proj.bias, norm.weight, shift)
+
+
+class _Embed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pair: str, sizes: Sequence[int], eps: float, x: Tensor, *weights: Tensor) -> Tensor:
+        ctx.pair, ctx.sizes, ctx.eps = pair, sizes, eps
+        ctx.save_for_backward(x, *weights)
+        return _embed(pair, sizes, eps, x, *weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        gradients = [torch.empty(weight.shape, dtype=torch.float32) for weight in weights]
+        given = [numbers_of(weight) for weight in weights]
+        sizes = (ctypes.c_long * 9)(*ctx.sizes)
+        call(
+            f"embed_backward_{ctx.pair}",
+            *(x.contiguous(), pointers_to(given), float(ctx.eps)),
+            *(grad.contiguous(), pointers_to(gradients), sizes),
+        )
+        return None, None, None, None, *gradients  # autograd turns them to the precision of what was given
+
+
+def _embed(pair: str, sizes: Sequence[int], eps: float, x: Tensor, *weights: Tensor | None) -> Tensor:
+    batch, _, *clip, t, h, w, channels = sizes
+    positions = [-(-side // length) for side, length in zip(clip, (t, h, w), strict=True)]
+    out = x.new_empty(batch, *positions, channels)
+    given = [numbers_of(weight) for weight in weights]
+    call(f"embed_{pair}", x.contiguous(), pointers_to(given), float(eps), out, (ctypes.c_long * 9)(*sizes))
+    return out
+
+
+def _pair(x: Tensor) -> str:
+    """How the kernels' names end: by the precisions of maps and of products."""
+    maps = torch.float32 if torch.is_autocast_enabled("cpu") else x.dtype
+    return f"{NAMES.get(maps)}_{NAMES.get(compute_dtype(x))}"
