@@ -13,10 +13,10 @@
 namespace iwin {
 namespace {
 
-constexpr long SLICE = 256;         // tokens that a thread takes through the MLP, to stay in its caches
-constexpr long FEW = 1024;          // tokens of a map up to which all threads take them together
-constexpr long SLICE_BACK = 1024;   // tokens of each thread that go back through the MLP together
-constexpr long TOGETHER = 16384;    // tokens of whole samples that go together, where nothing is kept of them
+constexpr long FEW = 1024;         // tokens of a map up to which all threads take them through the MLP together
+constexpr long SLICE = 256;        // tokens of more that a thread takes through it by itself, to stay in its caches
+constexpr long SLICE_BACK = 1024;  // tokens of each thread that go back through the MLP together
+constexpr long TOGETHER = 16384;   // tokens of whole samples that go together, where nothing is kept of them
 constexpr size_t STAYS = 1 << 27;  // bytes of room at most that a thread keeps from call to call
 
 // What a block's layers are, but for their parameters.
@@ -159,7 +159,7 @@ class Block {
       add<X, T>(sum, branch, out + at, rows * C);
     };
     if (!alone) return finish(0, rest);
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic)  // in which each kernel that is called has one thread, the caller's
     for (long from = 0; from < places; from += count) finish(from, rest + panels + omp_get_thread_num() * slice);
   }
 
