@@ -12,7 +12,7 @@ from iwin.engine.optim import build_optimizer
 from iwin.models.iwin import Downsample, IwinTransformer
 from iwin.models.kernels.layers import LayerNorm
 from iwin.models.native.downsample import apply, takes
-from tests.models.precisions import assert_differentiates, needs_kernels, pairs
+from tests.models.precisions import assert_differentiates, needs, needs_kernels, pairs
 
 PAIRS = pairs("weight_gradient")
 SHAPES = [
@@ -62,14 +62,13 @@ def test_result_and_gradients_are_those_of_the_definition(
     assert found[4].is_contiguous(memory_format=torch.channels_last), "as the weight is"
 
 
-@needs_kernels
-@pytest.mark.parametrize(("dtype", "mixed"), [pytest.param(torch.bfloat16, True, id="autocast of bf16 maps")])
-def test_a_map_may_be_less_precise_than_the_weights(dtype: torch.dtype, mixed: bool) -> None:
+@needs("downsample_bf16_bf16_fp32")
+def test_under_autocast_a_map_may_be_less_precise_than_the_weights() -> None:
     torch.manual_seed(0)
     norm, conv = layers(32)
-    x = torch.randn(1, 2, 9, 6, 32).to(dtype).requires_grad_()
+    x = torch.randn(1, 2, 9, 6, 32, dtype=torch.bfloat16, requires_grad=True)
     given = [x, *norm.parameters(), *conv.parameters()]
-    assert_differentiates(lambda: apply(x, norm, conv), by_pytorch, given, mixed=mixed, tolerances={dtype: 6e-3})
+    assert_differentiates(lambda: apply(x, norm, conv), by_pytorch, given, mixed=True, tolerances={x.dtype: 6e-3})
 
 
 @needs_kernels

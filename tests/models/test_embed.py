@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from iwin.models.iwin import IwinTransformer, PatchEmbed
 from iwin.models.native.embed import apply, takes
-from tests.models.precisions import error, needs_kernels, pairs
+from tests.models.precisions import error, needs, needs_kernels, pairs
 
 PAIRS = pairs("weight_gradient")
 CLIPS = [
@@ -65,6 +65,16 @@ def test_result_and_gradients_are_those_of_the_definition(
         assert (value.dtype, value.shape) == (tensor.dtype, tensor.shape)
 
 
+@needs("embed_fp32_bf16")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_clips_may_be_less_precise_than_the_weights(dtype: torch.dtype) -> None:
+    layers, x = embedding((2, 4, 4), 3), torch.randn(1, 3, 4, 8, 12).to(dtype)
+    assert layers.norm is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert takes(x, layers.proj, layers.norm)
+        assert torch.equal(layers(x), layers(x.float()))
+
+
 @needs_kernels
 def test_threads_change_nothing(any_threads: Callable[[Callable[[], list[Tensor]]], None]) -> None:
     layers, x = embedding((2, 4, 4), 3), torch.randn(2, 3, 6, 20, 37)
@@ -90,8 +100,6 @@ def test_what_it_does_not_do_is_left_to_the_layers() -> None:
     x = x.detach()
     for elsewhere in (x.double(), x.half(), x.bfloat16(), x.to("meta")):
         assert not takes(elsewhere, proj, norm)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert takes(x.half(), proj, norm)
     for other in ({"stride": (2, 4, 2)}, {"bias": False}):
         settings = {"stride": (2, 4, 4), **other}
         assert not takes(x, nn.Conv3d(3, 32, (2, 4, 4), **settings), norm)  # type: ignore[arg-type]

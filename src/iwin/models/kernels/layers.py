@@ -10,7 +10,7 @@ from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 
 
 class FullPrecisionLayerNorm(nn.LayerNorm):
-    """LayerNorm in the precision of its weights, under autocast too, as GPUs have it.
+    """LayerNorm in no less than the precision of its weights, under autocast too, as GPUs have it.
 
     On CPUs autocast lets it take a map in bf16, and then PyTorch adds up the gradients of its weights in bf16 as well,
     where most of what thousands of tokens say is lost.
@@ -18,7 +18,7 @@ class FullPrecisionLayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
-        return super().forward(x.to(self.weight.dtype))
+        return super().forward(x.to(torch.promote_types(x.dtype, self.weight.dtype)))
 
 
 class LayerNorm(FullPrecisionLayerNorm):

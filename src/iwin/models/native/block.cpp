@@ -13,8 +13,6 @@
 namespace iwin {
 namespace {
 
-constexpr long FEW = 1024;         // tokens of a map up to which all threads take them through the MLP together
-constexpr long SLICE = 256;        // tokens of more that a thread takes through it by itself, to stay in its caches
 constexpr long SLICE_BACK = 1024;  // tokens of each thread that go back through the MLP together
 constexpr long TOGETHER = 16384;   // tokens of whole samples that go together, where nothing is kept of them
 constexpr size_t STAYS = 1 << 27;  // bytes of room at most that a thread keeps from call to call
@@ -339,13 +337,6 @@ void forward(const typename X::Number* x, const Parameters<W>& parameters, const
     return done([=] { Block<X, T, W>(*parameters, *settings).backward(x, *kept, grad, of_x, *of_parameters); });       \
   }
 
-// By the precisions of maps, products and weights.
-EXPORT(Fp32, Fp32, Fp32, fp32_fp32_fp32)
-#ifdef HAS_BF16_PRODUCTS
-EXPORT(Fp32, Bf16, Fp32, fp32_bf16_fp32)
-EXPORT(Fp32, Bf16, Bf16, fp32_bf16_bf16)
-EXPORT(Bf16, Bf16, Fp32, bf16_bf16_fp32)
-EXPORT(Bf16, Bf16, Bf16, bf16_bf16_bf16)
-#endif
+FOR_ALL_PRECISIONS(EXPORT)
 
 }  // namespace iwin

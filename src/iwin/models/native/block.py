@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from iwin.models.native import depthwise, tokens
 from iwin.models.native.attention import HEAD_DIM, softmax_of
-from iwin.models.native.common import NAMES, call, exists, is_plain, pointer_to, pointers_to, sizes_of
+from iwin.models.native.common import NAMES, call, exists, is_plain, on_cpu, pointer_to, pointers_to, sizes_of
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.models.windows import Windows
 
@@ -64,7 +64,7 @@ def takes(x: Tensor, layers: Layers) -> bool:
     parameters = layers.parameters()
     if not is_plain(x, *parameters) or not exists(f"block_{_kernel(x, parameters)}"):
         return False
-    if any(parameter.device.type != "cpu" for parameter in parameters if parameter is not None):
+    if not on_cpu(*parameters):
         return False
     if any(weights is None for norm in (layers.norm1, layers.norm2) for weights in (norm.weight, norm.bias)):
         return False
@@ -138,9 +138,8 @@ class _Block(torch.autograd.Function):
                 gradients += [None, None]
         given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
         pointers = pointers_to(given), pointers_to(kept)
-        _run(
-            f"block_backward_{ctx.kernel}", x, *pointers, grad.contiguous(), of_x, pointers_to(gradients), ctx.settings
-        )
+        made = of_x, pointers_to(gradients)
+        _run(f"block_backward_{ctx.kernel}", x, *pointers, grad.contiguous(), *made, ctx.settings)
         # Autograd turns them to the precision of what was given.
         return of_x, None, None, *(of if needed else None for of, needed in zip(gradients, wanted, strict=True))
 

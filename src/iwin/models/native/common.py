@@ -62,7 +62,7 @@ def pointers_to(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_
 
 
 def numbers_of(weights: Tensor | None) -> Tensor | None:
-    """Weights, one a channel, as the kernels read them: in fp32, contiguous."""
+    """Weights as the kernels read those that are few: in fp32, contiguous."""
     return None if weights is None else weights.float().contiguous()
 
 
@@ -76,6 +76,11 @@ def is_plain(*tensors: Tensor | None) -> bool:
     if torch._C._len_torch_dispatch_stack():
         return False
     return all(tensor is None or (type(tensor) in (Tensor, nn.Parameter) and not tensor.is_neg()) for tensor in tensors)
+
+
+def on_cpu(*tensors: Tensor | None) -> bool:
+    """Whether all tensors that there are lie in a CPU's memory."""
+    return all(tensor is None or tensor.device.type == "cpu" for tensor in tensors)
 
 
 def infers(x: Tensor) -> bool:

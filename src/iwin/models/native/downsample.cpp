@@ -13,8 +13,6 @@
 namespace iwin {
 namespace {
 
-constexpr long FEW = 1024;       // positions up to which all threads work on them together
-constexpr long SLICE = 256;      // positions that a thread works on by itself
 constexpr long TOGETHER = 2048;  // positions of whole frames that go back together
 
 // A map (frames, height, width, C), which becomes (frames, lines, columns, K). Beyond its lower and right end are zeros.
@@ -153,13 +151,6 @@ class Downsample {
     Downsample<X, T, W>(map, *layers, eps, *shape).backward(grad, of_map, *of);                                        \
   }
 
-// By the precisions of maps, products and the convolution's weight.
-EXPORT(Fp32, Fp32, Fp32, fp32_fp32_fp32)
-#ifdef HAS_BF16_PRODUCTS
-EXPORT(Fp32, Bf16, Fp32, fp32_bf16_fp32)
-EXPORT(Fp32, Bf16, Bf16, fp32_bf16_bf16)
-EXPORT(Bf16, Bf16, Fp32, bf16_bf16_fp32)
-EXPORT(Bf16, Bf16, Bf16, bf16_bf16_bf16)
-#endif
+FOR_ALL_PRECISIONS(EXPORT)
 
 }  // namespace iwin

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, pointers_to
+from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, on_cpu, pointers_to
 from iwin.models.native.tokens import GROUP
 from iwin.models.surroundings import compute_dtype, is_watched
 
@@ -22,7 +22,7 @@ def takes(x: Tensor, norm: nn.LayerNorm, conv: nn.Module) -> bool:
     parameters = [norm.weight, norm.bias, conv.weight, conv.bias]
     if not is_plain(x, *parameters) or not exists(f"downsample_{_kernel(x, conv.weight)}"):
         return False
-    if any(parameter is not None and parameter.device.type != "cpu" for parameter in parameters):
+    if not on_cpu(*parameters):
         return False
     channels = x.shape[-1]
     steps = (conv.stride, conv.padding, conv.dilation, conv.padding_mode)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, pointers_to
+from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, on_cpu, pointers_to
 from iwin.models.native.tokens import GROUP
 from iwin.models.surroundings import compute_dtype, is_watched
 
@@ -21,24 +21,19 @@ def takes(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm) -> bool:
 
     It has no gradient of x.
     """
-    if (
-        type(proj) not in (nn.Conv2d, nn.Conv3d)
-        or is_watched(proj, norm)
-        or (x.requires_grad and torch.is_grad_enabled())
-    ):
+    if type(proj) not in (nn.Conv2d, nn.Conv3d) or proj.bias is None or is_watched(proj, norm):
+        return False
+    if not x.numel() or not multiplies(x) or (x.requires_grad and torch.is_grad_enabled()):
         return False
     parameters = [proj.weight, proj.bias, norm.weight, norm.bias]
-    if not x.numel() or not multiplies(x) or not is_plain(x, *parameters) or not exists(f"embed_{_pair(x)}"):
-        return False
-    kinds = {parameter.dtype for parameter in parameters if parameter is not None}
-    if any(parameter is None or parameter.device.type != "cpu" for parameter in parameters):
+    if not is_plain(x, *parameters) or not on_cpu(*parameters) or not exists(f"embed_{_pair(x)}"):
         return False
     outs, planes, *patch = proj.weight.shape
-    if planes != x.shape[1] or proj.groups != 1 or norm.normalized_shape != (outs,):
+    if planes != x.shape[1] or tuple(patch) != tuple(proj.stride) or norm.normalized_shape != (outs,):
         return False
-    if outs % GROUP or proj.weight[0].numel() % _LANES or tuple(patch) != tuple(proj.stride):
+    if outs % GROUP or proj.weight[0].numel() % _LANES:
         return False
-    return kinds == {x.dtype} or torch.is_autocast_enabled("cpu")
+    return torch.is_autocast_enabled("cpu") or all(parameter.dtype == x.dtype for parameter in parameters)
 
 
 def apply(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tensor | None = None) -> Tensor:
@@ -59,10 +54,12 @@ def apply(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tens
     shift = norm.bias.float().expand(-(-x.shape[2] // patch[0]), -1)
     shift = shift if plus is None else shift + plus
     x = x.float() if torch.is_autocast_enabled("cpu") else x
+    assert proj.bias is not None
+    given = (pair, sizes, norm.eps, x, proj.weight, proj.bias, norm.weight, shift)
     if torch.is_grad_enabled():
-        made: Tensor = _Embed.apply(pair, sizes, norm.eps, x, proj.weight, proj.bias, norm.weight, shift)
+        made: Tensor = _Embed.apply(*given)
         return made
-    return _embed(pair, sizes, norm.eps, x, proj.weight, proj.bias, norm.weight, shift)
+    return _embed(*given)
 
 
 class _Embed(torch.autograd.Function):
@@ -78,16 +75,12 @@ class _Embed(torch.autograd.Function):
         x, *weights = ctx.saved_tensors
         gradients = [torch.empty(weight.shape, dtype=torch.float32) for weight in weights]
         given = [numbers_of(weight) for weight in weights]
-        sizes = (ctypes.c_long * 9)(*ctx.sizes)
-        call(
-            f"embed_backward_{ctx.pair}",
-            *(x.contiguous(), pointers_to(given), float(ctx.eps)),
-            *(grad.contiguous(), pointers_to(gradients), sizes),
-        )
+        layers, sizes = (x.contiguous(), pointers_to(given), float(ctx.eps)), (ctypes.c_long * 9)(*ctx.sizes)
+        call(f"embed_backward_{ctx.pair}", *layers, grad.contiguous(), pointers_to(gradients), sizes)
         return None, None, None, None, *gradients  # autograd turns them to the precision of what was given
 
 
-def _embed(pair: str, sizes: Sequence[int], eps: float, x: Tensor, *weights: Tensor | None) -> Tensor:
+def _embed(pair: str, sizes: Sequence[int], eps: float, x: Tensor, *weights: Tensor) -> Tensor:
     batch, _, *clip, t, h, w, channels = sizes
     positions = [-(-side // length) for side, length in zip(clip, (t, h, w), strict=True)]
     out = x.new_empty(batch, *positions, channels)

@@ -69,6 +69,9 @@ void convolution_gradients(const typename T::Number* map, const typename T::Numb
 
 // ---------------------------------------------------------------------------------------- linear.cpp
 
+constexpr long FEW = 1024;   // rows up to which all threads work at them together
+constexpr long SLICE = 256;  // rows of more that a thread takes by itself through several layers, to stay in its caches
+
 // out[rows][columns] = the product of x[rows][depth] and weight[columns][depth], or weight[depth][columns] where it is
 // `turned`, and bias[columns], if there is one. Sizes divide by 16.
 template <class T, class W>
@@ -122,3 +125,15 @@ template <class X, class T>
 void scale(const typename X::Number* map, float factor, typename T::Number* out, long numbers);
 
 }  // namespace iwin
+
+// EXPORT(X, T, W, name) for all precisions of maps, products and weights that go together.
+#ifdef HAS_BF16_PRODUCTS
+#define FOR_ALL_PRECISIONS(EXPORT)         \
+  EXPORT(Fp32, Fp32, Fp32, fp32_fp32_fp32) \
+  EXPORT(Fp32, Bf16, Fp32, fp32_bf16_fp32) \
+  EXPORT(Fp32, Bf16, Bf16, fp32_bf16_bf16) \
+  EXPORT(Bf16, Bf16, Fp32, bf16_bf16_fp32) \
+  EXPORT(Bf16, Bf16, Bf16, bf16_bf16_bf16)
+#else
+#define FOR_ALL_PRECISIONS(EXPORT) EXPORT(Fp32, Fp32, Fp32, fp32_fp32_fp32)
+#endif

@@ -17,7 +17,6 @@ namespace {
 
 constexpr long ROWS = 8, REGISTERS = 3, PANEL = REGISTERS * LANES;
 constexpr long STEPS = 8;        // words of the summed axis that go together
-constexpr long FEW = 1024;       // rows, up to which a thread has panels of its own, and all rows of them
 constexpr long CHUNK = 1 << 17;  // numbers of an operand that go through all panels together, in the second-level cache
 constexpr long TOKENS = 512;     // whose products are summed in registers for a weight's gradient
 

@@ -92,7 +92,7 @@ void norm(const typename X::Number* map, const typename T::Number* plus, const f
 #pragma omp parallel
   {
     std::vector<float> row(channels);
-#pragma omp for schedule(dynamic, 64)
+#pragma omp for schedule(static)
     for (long r = 0; r < rows; r++) {
       const long start = r * channels;
       __m512 total[GROUP] = {}, squares[GROUP] = {};
