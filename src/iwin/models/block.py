@@ -24,6 +24,9 @@ from iwin.models.windows import Windows, deinterleave, interleave, pad_to_window
 FUSED_ATTENTION: tuple[ModuleType, ...] = (triton_kernels, native_kernels)
 """Kernels that attend within windows straight from image order; PyTorch's attention computes what they do not take."""
 
+Kinds = dict[nn.Module, type[nn.Module]]
+"""Layers, and as what they were made."""
+
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention within each window: no mask, no position bias.
@@ -192,11 +195,7 @@ class IwinBlock(nn.Module):
             shares = torch.stack([self.drop_path.draw(x) for _ in range(2)]) if self.drop_path.drops() else None
             return whole.apply(x, layers, windows, shares)
         mixed = self.mix_tokens(self.norm1(x))
-        if (
-            infers(x)
-            and not self.drop_path.training
-            and not is_watched(self.drop_path, self.norm2, *self.mlp.modules())
-        ):
+        if infers(x) and _are_as_made(self._second_half()) and not self.drop_path.drops():
             return mlp.add_mlp(x, mixed, self.norm2, self.mlp)
         x = x + self.drop_path(mixed)
         return x + self.drop_path(self.mlp(self.norm2(x)))
@@ -218,21 +217,10 @@ class IwinBlock(nn.Module):
             return None
         if type(attn) is not WindowAttention or type(mlp_) is not Mlp or type(conv) not in (NoneType, DepthwiseConv):
             return None
-        layers: dict[nn.Module, type[nn.Module]] = {
-            self.norm1: LayerNorm,
-            attn.qkv: Linear,
-            attn.proj: Linear,
-            attn.proj_drop: nn.Dropout,
-            self.drop_path: DropPath,
-            self.norm2: LayerNorm,
-            mlp_.fc1: Linear,
-            mlp_.act: nn.GELU,
-            mlp_.fc2: Linear,
-            mlp_.drop: nn.Dropout,
-        }
+        layers: Kinds = {self.norm1: LayerNorm, attn.qkv: Linear, attn.proj: Linear, attn.proj_drop: nn.Dropout}
         if conv is not None:
             layers |= {conv: DepthwiseConv, conv.depthwise: nn.Conv2d}
-        if any(type(layer) is not kind for layer, kind in layers.items()) or is_watched(attn, mlp_, *layers):
+        if not _are_as_made({attn: WindowAttention, **layers, **self._second_half()}):
             return None
         if not is_gelu(mlp_.act) or (attn.training and attn.attn_drop):
             return None
@@ -242,3 +230,15 @@ class IwinBlock(nn.Module):
         return whole.Layers(
             self.norm1, attn.qkv, attn.proj, depthwise_, self.norm2, mlp_.fc1, mlp_.fc2, attn.num_heads, attn.scale
         )
+
+    def _second_half(self) -> Kinds:
+        """The layers from the first sum on."""
+        layers: Kinds = {self.drop_path: DropPath, self.norm2: LayerNorm, self.mlp: Mlp}
+        if type(self.mlp) is Mlp:
+            layers |= {self.mlp.fc1: Linear, self.mlp.act: nn.GELU, self.mlp.fc2: Linear, self.mlp.drop: nn.Dropout}
+        return layers
+
+
+def _are_as_made(layers: Kinds) -> bool:
+    """Whether layers are of the kinds that they were made as, and nobody looks at their calls."""
+    return all(type(layer) is kind for layer, kind in layers.items()) and not is_watched(*layers)

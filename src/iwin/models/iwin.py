@@ -49,7 +49,7 @@ class PatchEmbed(nn.Module):
 
     Args:
         embed_dim: channels of a patch.
-        patch_size: (time, height, width); an image model has time 1 and a convolution without a time axis.
+        patch_size: (time, height, width); an image model has time 1, whatever is said here.
         in_chans: channels of the input.
         norm: whether a LayerNorm follows.
         image: whether the projection is an image model's (its weight has no time axis).
@@ -65,7 +65,7 @@ class PatchEmbed(nn.Module):
         image: bool = False,
     ) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.patch_size = (1, *patch_size[1:]) if image else patch_size
         self.proj: nn.Conv2d | nn.Conv3d
         if image:
             self.proj = nn.Conv2d(in_chans, embed_dim, patch_size[1:], stride=patch_size[1:])
@@ -82,7 +82,7 @@ class PatchEmbed(nn.Module):
         """
         t, h, w = self.patch_size
         still = plus is not None and plus.shape[1] != -(-x.shape[2] // t)  # and is repeated
-        if type(self.norm) is FullPrecisionLayerNorm and not still and embed.takes(x, self.proj, self.norm):
+        if type(self.norm) is FullPrecisionLayerNorm and not still and embed.takes(x, self.proj, self.norm, plus):
             return embed.apply(x, self.proj, self.norm, None if plus is None else plus[0, :, 0, 0])
         padding = (0, -x.shape[4] % w, 0, -x.shape[3] % h, 0, -x.shape[2] % t)
         if any(padding):
@@ -131,7 +131,7 @@ class IwinTransformer(nn.Module):
         embed_dim: channels of the first stage; each further stage doubles them.
         depths: blocks in each stage.
         num_heads: attention heads in each stage.
-        patch_size: patch (time, height, width).
+        patch_size: patch (time, height, width); an image model has time 1, whatever is said here.
         window_size: window (rows, columns) in tokens; one number for a square.
         num_frames: clip length that `time_embed` is sized for; any other length interpolates it. None makes an image
             model: patches without a time axis and no `time_embed`.

@@ -515,12 +515,12 @@ void attend_backward(const Attention<T>& maps, const typename T::Number* grad, t
 #define EXPORT(T, NAME)                                                                                                \
   template decltype(attend<T>) attend<T>;                                                                              \
   template decltype(attend_backward<T>) attend_backward<T>;                                                            \
-  extern "C" void attend_##NAME(const Attention<T>* maps, const WindowedMap* map, float scale) {                       \
-    attend(*maps, *map, scale);                                                                                        \
+  extern "C" int attend_##NAME(const Attention<T>* maps, const WindowedMap* map, float scale) {                        \
+    return done([=] { attend(*maps, *map, scale); });                                                                  \
   }                                                                                                                    \
-  extern "C" void attend_backward_##NAME(const Attention<T>* maps, const T::Number* grad, T::Number* of_qkv,           \
-                                         float* of_fill, const WindowedMap* map, float scale) {                        \
-    attend_backward(*maps, grad, of_qkv, of_fill, *map, scale);                                                        \
+  extern "C" int attend_backward_##NAME(const Attention<T>* maps, const T::Number* grad, T::Number* of_qkv,            \
+                                        float* of_fill, const WindowedMap* map, float scale) {                         \
+    return done([=] { attend_backward(*maps, grad, of_qkv, of_fill, *map, scale); });                                  \
   }
 
 EXPORT(Fp32, fp32)

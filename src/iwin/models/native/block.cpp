@@ -4,7 +4,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <new>
 #include <type_traits>
 #include <vector>
 
@@ -297,17 +296,6 @@ class Block {
   const long places, C;
   std::vector<N> fill;  // what windows hold beyond the map: what a projection makes of zeros
 };
-
-// Whether there was memory for it.
-template <class Work>
-int done(const Work& work) {
-  try {
-    work();
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-}
 
 // Where nothing is kept, samples go through a block in parts, which take less room.
 template <class X, class T, class W>

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from iwin.models.native import depthwise, tokens
 from iwin.models.native.attention import HEAD_DIM, softmax_of
-from iwin.models.native.common import NAMES, call, exists, is_plain, on_cpu, pointer_to, pointers_to, sizes_of
+from iwin.models.native.common import NAMES, call, exists, fit, is_plain, pointer_to, pointers_to, readable, sizes_of
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.models.windows import Windows
 
@@ -62,9 +62,7 @@ def takes(x: Tensor, layers: Layers) -> bool:
     if x.ndim != 5 or not x.numel():
         return False
     parameters = layers.parameters()
-    if not is_plain(x, *parameters) or not exists(f"block_{_kernel(x, parameters)}"):
-        return False
-    if not on_cpu(*parameters):
+    if not is_plain(x) or not exists(f"block_{_kernel(x, parameters)}"):
         return False
     if any(weights is None for norm in (layers.norm1, layers.norm2) for weights in (norm.weight, norm.bias)):
         return False
@@ -75,7 +73,7 @@ def takes(x: Tensor, layers: Layers) -> bool:
         return False
     norm, conv = [(C,), (C,)], [(C, 1, 3, 3), (C,)]
     sizes = [*norm, (3 * C, C), (3 * C,), (C, C), (C,), *conv, *norm, (hidden, C), (hidden,), (C, hidden), (C,)]
-    return all(p is None or p.shape == size for p, size in zip(parameters, sizes, strict=True))
+    return fit(parameters, sizes)
 
 
 def apply(x: Tensor, layers: Layers, windows: Windows, shares: Tensor | None = None) -> Tensor:
@@ -102,7 +100,7 @@ def apply(x: Tensor, layers: Layers, windows: Windows, shares: Tensor | None = N
         return made
     out = torch.empty_like(x)
     given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-    _run(f"block_{_kernel(x, parameters)}", x, pointers_to(given), None, out, settings)
+    call(f"block_{_kernel(x, parameters)}", x, pointers_to(given), None, out, settings)
     return out
 
 
@@ -119,7 +117,7 @@ class _Block(torch.autograd.Function):
         ctx.kernel = _kernel(x, parameters)
         kept, out = _room(x, settings), torch.empty_like(x)
         given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
-        _run(f"block_{ctx.kernel}", x, pointers_to(given), pointers_to(kept), out, settings)
+        call(f"block_{ctx.kernel}", x, pointers_to(given), pointers_to(kept), out, settings)
         ctx.save_for_backward(x, *kept, *parameters)
         return out
 
@@ -139,15 +137,9 @@ class _Block(torch.autograd.Function):
         given = [None if parameter is None else parameter.contiguous() for parameter in parameters]
         pointers = pointers_to(given), pointers_to(kept)
         made = of_x, pointers_to(gradients)
-        _run(f"block_backward_{ctx.kernel}", x, *pointers, grad.contiguous(), *made, ctx.settings)
+        call(f"block_backward_{ctx.kernel}", x, *pointers, readable(grad), *made, ctx.settings)
         # Autograd turns them to the precision of what was given.
         return of_x, None, None, *(of if needed else None for of, needed in zip(gradients, wanted, strict=True))
-
-
-def _run(kernel: str, x: Tensor, *others: Any) -> None:
-    """Call a kernel that tells whether there was memory for it."""
-    if not call(kernel, x, *others):
-        raise RuntimeError(f"not enough memory for a block on a map of {tuple(x.shape)} in {x.dtype}")
 
 
 def _room(x: Tensor, settings: _Settings) -> list[Tensor]:

@@ -34,19 +34,20 @@ def exists(kernel: str) -> bool:
     return has(SOURCE, kernel)
 
 
-def call(name: str, *arguments: Tensor | float | ctypes.Array[Any] | ctypes.Structure | None) -> int:
+def call(name: str, *arguments: Tensor | float | ctypes.Array[Any] | ctypes.Structure | None) -> None:
     """Run a kernel on pointers to contiguous tensors, or to none, to arrays and structures, and on numbers.
 
     Its first call says which of them are floats: others must have theirs at the same places.
 
-    Returns:
-        What the kernel gives, if it gives anything.
+    Raises:
+        RuntimeError: if there is not enough memory for what it makes on its way.
     """
     words = [argument if isinstance(argument, int | float) else pointer_to(argument) for argument in arguments]
     kernel = getattr(library(SOURCE), name)
     if kernel.argtypes is None:
         kernel.argtypes = [ctypes.c_float if isinstance(word, float) else ctypes.c_ssize_t for word in words]
-    return int(kernel(*words))
+    if not kernel(*words):
+        raise RuntimeError(f"not enough memory for the kernel {name}; fewer or smaller clips at a time take less")
 
 
 def pointer_to(what: Tensor | ctypes.Array[Any] | ctypes.Structure | None) -> int:
@@ -75,12 +76,27 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """Whether tensors are no more than their data, and nobody looks at operators, which kernels may do without."""
     if torch._C._len_torch_dispatch_stack():
         return False
-    return all(tensor is None or (type(tensor) in (Tensor, nn.Parameter) and not tensor.is_neg()) for tensor in tensors)
+    return all(tensor is None or (type(tensor) in (Tensor, nn.Parameter) and _is_stored(tensor)) for tensor in tensors)
 
 
-def on_cpu(*tensors: Tensor | None) -> bool:
-    """Whether all tensors that there are lie in a CPU's memory."""
-    return all(tensor is None or tensor.device.type == "cpu" for tensor in tensors)
+def fit(parameters: Sequence[Tensor | None], sizes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether parameters are plain, of these sizes, and in the CPU's memory, for those of them that there are."""
+    for parameter, size in zip(parameters, sizes, strict=True):
+        if parameter is not None and (parameter.shape != size or parameter.device.type != "cpu"):
+            return False
+    return is_plain(*parameters)
+
+
+def readable(grad: Tensor) -> Tensor:
+    """A gradient as kernels read it: contiguous, with all its numbers in memory as they are."""
+    if _is_stored(grad):
+        return grad.contiguous()
+    return torch.zeros_like(grad).add_(grad)
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Whether a tensor's memory holds its numbers: not their negatives, nor nothing for zeros."""
+    return not tensor.is_neg() and not tensor._is_zerotensor()
 
 
 def infers(x: Tensor) -> bool:

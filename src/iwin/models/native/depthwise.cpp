@@ -133,13 +133,13 @@ void convolution_gradients(const typename T::Number* map, const typename T::Numb
 #define EXPORT(T, NAME)                                                                                                \
   template decltype(convolve<T>) convolve<T>;                                                                          \
   template decltype(convolution_gradients<T>) convolution_gradients<T>;                                                \
-  extern "C" void convolve_##NAME(const T::Number* map, const float* taps, const float* bias, const T::Number* plus,   \
-                                  T::Number* out, const Frames* shape) {                                               \
-    convolve<T>(map, taps, bias, plus, out, *shape);                                                                   \
+  extern "C" int convolve_##NAME(const T::Number* map, const float* taps, const float* bias, const T::Number* plus,    \
+                                 T::Number* out, const Frames* shape) {                                                \
+    return done([=] { convolve<T>(map, taps, bias, plus, out, *shape); });                                             \
   }                                                                                                                    \
-  extern "C" void convolution_gradients_##NAME(const T::Number* map, const T::Number* grad, float* result,             \
-                                               const Frames* shape) {                                                  \
-    convolution_gradients<T>(map, grad, result, *shape);                                                               \
+  extern "C" int convolution_gradients_##NAME(const T::Number* map, const T::Number* grad, float* result,              \
+                                              const Frames* shape) {                                                   \
+    return done([=] { convolution_gradients<T>(map, grad, result, *shape); });                                         \
   }
 
 EXPORT(Fp32, fp32)

@@ -17,8 +17,10 @@ def takes(x: Tensor, layer: nn.Module) -> bool:
     """Whether `convolve` can do what a layer does to x (..., H, W, C), and nobody looks at the layer that it skips."""
     if type(layer) is not nn.Conv2d or is_watched(layer) or x.shape[-1] % _GROUP or not runs("convolve", x):
         return False
-    steps = (layer.stride, layer.padding, layer.dilation, layer.padding_mode)
-    return layer.weight.shape == (x.shape[-1], 1, 3, 3) and steps == ((1, 1), (1, 1), (1, 1), "zeros")
+    if (layer.stride, layer.padding, layer.dilation, layer.padding_mode) != ((1, 1), (1, 1), (1, 1), "zeros"):
+        return False
+    weight, bias = layer.weight, layer.bias
+    return weight.shape == (x.shape[-1], 1, 3, 3) and (bias is None or bias.shape == x.shape[-1:])
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor) -> Tensor:

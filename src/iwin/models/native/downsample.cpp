@@ -141,14 +141,14 @@ class Downsample {
 }  // namespace
 
 #define EXPORT(X, T, W, NAME)                                                                                          \
-  extern "C" void downsample_##NAME(const X::Number* map, const Layers<W>* layers, float eps, T::Number* out,          \
-                                    const Halving* shape) {                                                            \
-    Downsample<X, T, W>(map, *layers, eps, *shape).forward(out);                                                       \
+  extern "C" int downsample_##NAME(const X::Number* map, const Layers<W>* layers, float eps, T::Number* out,           \
+                                   const Halving* shape) {                                                             \
+    return done([=] { Downsample<X, T, W>(map, *layers, eps, *shape).forward(out); });                                 \
   }                                                                                                                    \
-  extern "C" void downsample_backward_##NAME(const X::Number* map, const Layers<W>* layers, float eps,                 \
-                                             const T::Number* grad, X::Number* of_map, const Gradients* of,            \
-                                             const Halving* shape) {                                                   \
-    Downsample<X, T, W>(map, *layers, eps, *shape).backward(grad, of_map, *of);                                        \
+  extern "C" int downsample_backward_##NAME(const X::Number* map, const Layers<W>* layers, float eps,                  \
+                                            const T::Number* grad, X::Number* of_map, const Gradients* of,             \
+                                            const Halving* shape) {                                                    \
+    return done([=] { Downsample<X, T, W>(map, *layers, eps, *shape).backward(grad, of_map, *of); });                  \
   }
 
 FOR_ALL_PRECISIONS(EXPORT)

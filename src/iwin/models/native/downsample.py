@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, on_cpu, pointers_to
-from iwin.models.native.tokens import GROUP
+from iwin.models.native.common import NAMES, call, exists, fit, is_plain, multiplies, numbers_of, pointers_to, readable
+from iwin.models.native.tokens import GROUP, fits
 from iwin.models.surroundings import compute_dtype, is_watched
 
 
@@ -19,16 +19,14 @@ def takes(x: Tensor, norm: nn.LayerNorm, conv: nn.Module) -> bool:
     """Whether `apply` does to x (B, T, H, W, C) what these layers do, and nobody looks at their calls."""
     if type(conv) is not nn.Conv2d or is_watched(norm, conv) or x.ndim != 5 or not x.numel() or not multiplies(x):
         return False
-    parameters = [norm.weight, norm.bias, conv.weight, conv.bias]
-    if not is_plain(x, *parameters) or not exists(f"downsample_{_kernel(x, conv.weight)}"):
+    if not is_plain(x) or not exists(f"downsample_{_kernel(x, conv.weight)}"):
         return False
-    if not on_cpu(*parameters):
+    if (conv.stride, conv.padding, conv.dilation, conv.padding_mode) != ((2, 2), (0, 0), (1, 1), "zeros"):
         return False
-    channels = x.shape[-1]
-    steps = (conv.stride, conv.padding, conv.dilation, conv.padding_mode)
-    if conv.weight.shape[1:] != (channels, 3, 3) or steps != ((2, 2), (0, 0), (1, 1), "zeros"):
+    ins, outs = x.shape[-1], len(conv.weight)
+    if not fits(ins, norm) or not fit([conv.weight, conv.bias], [(outs, ins, 3, 3), (outs,)]):
         return False
-    if norm.normalized_shape != (channels,) or channels % GROUP or len(conv.weight) % GROUP:
+    if ins % GROUP or outs % GROUP:
         return False
     return conv.weight.dtype == x.dtype or torch.is_autocast_enabled("cpu")
 
@@ -68,7 +66,7 @@ class _Downsample(torch.autograd.Function):
         shapes = [*(weight.shape for weight in weights[:3]), grad.shape[-1:]]
         gradients: list[Tensor | None] = [torch.empty(shape, dtype=torch.float32) for shape in shapes]
         layers = x.contiguous(), pointers_to(given), float(ctx.eps)
-        call(f"downsample_backward_{ctx.kernel}", *layers, grad.contiguous(), of_x, pointers_to(gradients), sizes)
+        call(f"downsample_backward_{ctx.kernel}", *layers, readable(grad), of_x, pointers_to(gradients), sizes)
         if weights[3] is None:
             gradients[3] = None
         return None, None, of_x, *gradients  # autograd turns them to the precision of what was given

@@ -142,13 +142,13 @@ class Embedding {
 }  // namespace
 
 #define EXPORT(X, T, NAME)                                                                                             \
-  extern "C" void embed_##NAME(const X::Number* clips, const Layers<const float>* layers, float eps, X::Number* out,   \
-                               const Clips* shape) {                                                                   \
-    Embedding<X, T>(clips, *layers, eps, *shape).forward(out);                                                         \
+  extern "C" int embed_##NAME(const X::Number* clips, const Layers<const float>* layers, float eps, X::Number* out,    \
+                              const Clips* shape) {                                                                    \
+    return done([=] { Embedding<X, T>(clips, *layers, eps, *shape).forward(out); });                                   \
   }                                                                                                                    \
-  extern "C" void embed_backward_##NAME(const X::Number* clips, const Layers<const float>* layers, float eps,          \
-                                        const X::Number* grad, const Layers<float>* of_layers, const Clips* shape) {   \
-    Embedding<X, T>(clips, *layers, eps, *shape).backward(grad, *of_layers);                                           \
+  extern "C" int embed_backward_##NAME(const X::Number* clips, const Layers<const float>* layers, float eps,           \
+                                       const X::Number* grad, const Layers<float>* of_layers, const Clips* shape) {    \
+    return done([=] { Embedding<X, T>(clips, *layers, eps, *shape).backward(grad, *of_layers); });                     \
   }
 
 // By the precisions of clips and maps, and of products.

@@ -8,32 +8,32 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, on_cpu, pointers_to
-from iwin.models.native.tokens import GROUP
+from iwin.models.native.common import NAMES, call, exists, fit, is_plain, multiplies, numbers_of, pointers_to, readable
+from iwin.models.native.tokens import GROUP, fits
 from iwin.models.surroundings import compute_dtype, is_watched
 
 _LANES = 16
 """Numbers of a patch that the kernels work on at once."""
 
 
-def takes(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm) -> bool:
+def takes(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tensor | None = None) -> bool:
     """Whether `apply` does to clips x (B, 3, T, H, W) what these layers do, of which nobody may look at the calls.
 
-    It has no gradient of x.
+    It has no gradient of x, which it keeps for those of the layers, as inference tensors cannot be.
     """
     if type(proj) not in (nn.Conv2d, nn.Conv3d) or proj.bias is None or is_watched(proj, norm):
         return False
-    if not x.numel() or not multiplies(x) or (x.requires_grad and torch.is_grad_enabled()):
+    if not x.numel() or not multiplies(x) or (torch.is_grad_enabled() and (x.requires_grad or x.is_inference())):
         return False
-    parameters = [proj.weight, proj.bias, norm.weight, norm.bias]
-    if not is_plain(x, *parameters) or not on_cpu(*parameters) or not exists(f"embed_{_pair(x)}"):
+    if not is_plain(x, plus) or not exists(f"embed_{_pair(x)}"):
         return False
-    outs, planes, *patch = proj.weight.shape
-    if planes != x.shape[1] or tuple(patch) != tuple(proj.stride) or norm.normalized_shape != (outs,):
+    outs, patch = len(proj.weight), proj.stride
+    if not fits(outs, norm) or not fit([proj.weight, proj.bias], [(outs, x.shape[1], *patch), (outs,)]):
         return False
     if outs % GROUP or proj.weight[0].numel() % _LANES:
         return False
-    return torch.is_autocast_enabled("cpu") or all(parameter.dtype == x.dtype for parameter in parameters)
+    parameters = [proj.weight, proj.bias, norm.weight, norm.bias, plus]
+    return all(parameter is None or parameter.dtype == _maps(x) for parameter in parameters)
 
 
 def apply(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tensor | None = None) -> Tensor:
@@ -53,7 +53,7 @@ def apply(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tens
     sizes = (*x.shape, *patch, len(proj.weight))
     shift = norm.bias.float().expand(-(-x.shape[2] // patch[0]), -1)
     shift = shift if plus is None else shift + plus
-    x = x.float() if torch.is_autocast_enabled("cpu") else x
+    x = x.to(_maps(x))
     assert proj.bias is not None
     given = (pair, sizes, norm.eps, x, proj.weight, proj.bias, norm.weight, shift)
     if torch.is_grad_enabled():
@@ -76,7 +76,7 @@ class _Embed(torch.autograd.Function):
         gradients = [torch.empty(weight.shape, dtype=torch.float32) for weight in weights]
         given = [numbers_of(weight) for weight in weights]
         layers, sizes = (x.contiguous(), pointers_to(given), float(ctx.eps)), (ctypes.c_long * 9)(*ctx.sizes)
-        call(f"embed_backward_{ctx.pair}", *layers, grad.contiguous(), pointers_to(gradients), sizes)
+        call(f"embed_backward_{ctx.pair}", *layers, readable(grad), pointers_to(gradients), sizes)
         return None, None, None, None, *gradients  # autograd turns them to the precision of what was given
 
 
@@ -91,5 +91,9 @@ def _embed(pair: str, sizes: Sequence[int], eps: float, x: Tensor, *weights: Ten
 
 def _pair(x: Tensor) -> str:
     """How the kernels' names end: by the precisions of maps and of products."""
-    maps = torch.float32 if torch.is_autocast_enabled("cpu") else x.dtype
-    return f"{NAMES.get(maps)}_{NAMES.get(compute_dtype(x))}"
+    return f"{NAMES.get(_maps(x))}_{NAMES.get(compute_dtype(x))}"
+
+
+def _maps(x: Tensor) -> torch.dtype:
+    """The precision of all but products, for which autocast has its own."""
+    return torch.float32 if torch.is_autocast_enabled("cpu") else x.dtype

@@ -329,17 +329,17 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
 #define EXPORT(T, W, NAME)                                                                                             \
   template decltype(linear<T, W>) linear<T, W>;                                                                        \
   template decltype(make_panels<T, W>) make_panels<T, W>;                                                              \
-  extern "C" void linear_##NAME(const T::Number* x, const W::Number* weight, const float* bias, T::Number* out,        \
-                                long turned, long rows, long depth, long columns) {                                    \
-    linear<T, W>(x, weight, bias, out, turned, rows, depth, columns);                                                  \
+  extern "C" int linear_##NAME(const T::Number* x, const W::Number* weight, const float* bias, T::Number* out,         \
+                               long turned, long rows, long depth, long columns) {                                     \
+    return done([=] { linear<T, W>(x, weight, bias, out, turned, rows, depth, columns); });                            \
   }
 
 #define EXPORT_GRADIENT(T, NAME)                                                                                       \
   template decltype(weight_gradient<T>) weight_gradient<T>;                                                            \
   template decltype(multiply_panels<T>) multiply_panels<T>;                                                            \
-  extern "C" void weight_gradient_##NAME(const T::Number* x, const T::Number* grad, float* of_weight, float* of_bias,  \
-                                         long rows, long ins, long outs) {                                             \
-    weight_gradient<T>(x, grad, of_weight, of_bias, false, rows, ins, outs);                                           \
+  extern "C" int weight_gradient_##NAME(const T::Number* x, const T::Number* grad, float* of_weight, float* of_bias,   \
+                                        long rows, long ins, long outs) {                                              \
+    return done([=] { weight_gradient<T>(x, grad, of_weight, of_bias, false, rows, ins, outs); });                     \
   }
 
 EXPORT(Fp32, Fp32, fp32_fp32)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.native.common import NAMES, call, exists, is_plain, multiplies, numbers_of, sizes_of
+from iwin.models.native.common import NAMES, call, exists, fit, is_plain, multiplies, numbers_of, readable, sizes_of
 from iwin.models.surroundings import compute_dtype
 
 _LANES = 16
@@ -27,7 +27,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As `F.linear`: what weight (out, in) and bias (out,) make of x (..., in), in x's precision or autocast's."""
-    if not multiplies(x) or not is_plain(x, weight, bias) or not fits(x.shape[-1], weight, bias):
+    if not multiplies(x) or not is_plain(x) or not fits(x.shape[-1], weight, bias):
         return F.linear(x, weight, bias)
     x = x.to(compute_dtype(x))
     if not torch.is_grad_enabled():
@@ -37,10 +37,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def fits(ins: int, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether weight and bias are on the CPU, and those of a layer that takes so many numbers, and gives some."""
-    if weight.device.type != "cpu" or weight.ndim != 2 or weight.shape[1] != ins or not weight.numel():
-        return False
-    return bias is None or (bias.device.type == "cpu" and bias.shape == weight.shape[:1])
+    """Whether kernels can read weight and bias, those of a layer that takes so many numbers, and gives some."""
+    outs = weight.shape[:1]
+    return bool(weight.numel()) and fit([weight, bias], [(*outs, ins), (*outs,)])
 
 
 class _Linear(torch.autograd.Function):
@@ -95,7 +94,7 @@ def gradients(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     outs = grad.shape[-1]
     kernel = _kernel_for(x, outs, "weight_gradient")
     if kernel is not None:
-        x, grad = x.contiguous(), grad.contiguous()
+        x, grad = x.contiguous(), readable(grad)
         of_weight, of_bias = (x.new_empty(size, dtype=torch.float32) for size in ((outs, x.shape[-1]), (outs,)))
         call(kernel, x, grad, of_weight, of_bias, *sizes_of(x), outs)
         return of_weight, of_bias

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from iwin.models.native import tokens
-from iwin.models.native.common import is_plain
+from iwin.models.native.common import is_plain, readable
 from iwin.models.native.linear import Linear, fits, gradients, multiply
 from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 
@@ -17,14 +17,16 @@ from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 def add_mlp(x: Tensor, plus: Tensor, norm: nn.LayerNorm, mlp: nn.Module) -> Tensor:
     """The sum s = x + plus of maps (..., C), and on top of it what an MLP makes of its norm: s + mlp(norm(s)).
 
-    Needs `infers`, and that nobody looks at the layers' calls: they get a slice of tokens (n, C) at a time. What it
-    becomes on the way stays in the CPU's caches, and that of all tokens is never there at once.
+    Needs `infers`, and layers that take each token for itself and whose calls nobody looks at: they get a slice of
+    tokens (n, C) at a time. What it becomes on the way stays in the CPU's caches, and that of all tokens is never there
+    at once.
     """
+    x, plus = (map_.contiguous() for map_ in torch.broadcast_tensors(x, plus))
     result = x.new_empty(x.shape, dtype=torch.result_type(x, plus))
     count = 1024 * torch.get_num_threads()
     slices = (map_.flatten(0, -2).split(count) for map_ in (x, plus, result))
     for part, more, made in zip(*slices, strict=True):
-        if more.dtype == compute_dtype(part) and tokens.norms(part, norm):
+        if more.dtype == compute_dtype(part) and is_plain(more) and tokens.norms(part, norm):
             tokens.add_(made, mlp(tokens.add_and_norm(part, more, norm, total=made)))
         else:
             torch.add(part, more, out=made)
@@ -35,17 +37,15 @@ def add_mlp(x: Tensor, plus: Tensor, norm: nn.LayerNorm, mlp: nn.Module) -> Tens
 # ---------------------------------------------------------------------------------------- with gradients
 
 
-def takes(x: Tensor, wide: nn.Module, activation: nn.Module, drop: nn.Dropout, narrow: nn.Module) -> bool:
+def takes(x: Tensor, wide: nn.Module, activation: nn.Module, drop: nn.Module, narrow: nn.Module) -> bool:
     """Whether `apply` does to x (..., C) what these layers do, and nobody looks at their calls."""
     if not torch.is_grad_enabled() or not tokens.takes(x) or is_watched(wide, activation, drop, narrow):
         return False
     if type(wide) is not Linear or type(narrow) is not Linear or wide.out_features % tokens.GROUP:
         return False
-    if not is_plain(*wide.parameters(), *narrow.parameters()):
-        return False
     if not fits(x.shape[-1], wide.weight, wide.bias) or not fits(len(wide.weight), narrow.weight, narrow.bias):
         return False
-    return is_gelu(activation) and not (drop.training and drop.p)
+    return is_gelu(activation) and type(drop) is nn.Dropout and not (drop.training and drop.p)
 
 
 def apply(x: Tensor, wide: Linear, narrow: Linear) -> Tensor:
@@ -71,6 +71,7 @@ class _Mlp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, wide, hidden, narrow = ctx.saved_tensors
+        grad = readable(grad)
         of_hidden = multiply(grad, narrow, turned=True)
         active = tokens.gelu_backward_(hidden, of_hidden)
         made = (multiply(of_hidden, wide, turned=True), *gradients(x, of_hidden), *gradients(active, grad))

@@ -88,4 +88,15 @@ class Room {
   std::unique_ptr<N, decltype(&std::free)> at_;
 };
 
+// Whether there was memory for it. What a kernel throws must not leave it: whoever calls it from Python cannot catch it.
+template <class Work>
+int done(const Work& work) {
+  try {
+    work();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
 }  // namespace iwin

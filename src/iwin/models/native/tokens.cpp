@@ -174,9 +174,11 @@ void scale(const typename X::Number* map, float factor, typename T::Number* out,
 #define EXPORT(T, NAME)                                                                                                \
   template decltype(gelu<T>) gelu<T>;                                                                                  \
   template decltype(gelu_backward<T>) gelu_backward<T>;                                                                \
-  extern "C" void gelu_##NAME(const T::Number* x, T::Number* out, long numbers) { gelu<T>(x, out, numbers); }          \
-  extern "C" void gelu_backward_##NAME(const T::Number* x, T::Number* grad, T::Number* out, long numbers) {            \
-    gelu_backward<T>(x, grad, out, numbers);                                                                           \
+  extern "C" int gelu_##NAME(const T::Number* x, T::Number* out, long numbers) {                                       \
+    return done([=] { gelu<T>(x, out, numbers); });                                                                    \
+  }                                                                                                                    \
+  extern "C" int gelu_backward_##NAME(const T::Number* x, T::Number* grad, T::Number* out, long numbers) {             \
+    return done([=] { gelu_backward<T>(x, grad, out, numbers); });                                                     \
   }
 
 #define EXPORT_TWO(X, T, NAME)                                                                                         \
@@ -184,17 +186,17 @@ void scale(const typename X::Number* map, float factor, typename T::Number* out,
   template decltype(norm_backward<X, T>) norm_backward<X, T>;                                                          \
   template decltype(add<X, T>) add<X, T>;                                                                              \
   template decltype(scale<X, T>) scale<X, T>;                                                                          \
-  extern "C" void norm_##NAME(const X::Number* map, const T::Number* plus, const float* weight, const float* bias,     \
-                              float eps, X::Number* sum, T::Number* out, float* stats, long rows, long channels) {     \
-    norm<X, T>(map, plus, weight, bias, eps, sum, out, stats, rows, channels);                                         \
+  extern "C" int norm_##NAME(const X::Number* map, const T::Number* plus, const float* weight, const float* bias,      \
+                             float eps, X::Number* sum, T::Number* out, float* stats, long rows, long channels) {      \
+    return done([=] { norm<X, T>(map, plus, weight, bias, eps, sum, out, stats, rows, channels); });                   \
   }                                                                                                                    \
-  extern "C" void norm_backward_##NAME(const X::Number* map, const float* stats, const float* weight,                  \
-                                       const T::Number* grad, const X::Number* plus, X::Number* of_map,                \
-                                       float* of_weights, long rows, long channels) {                                  \
-    norm_backward<X, T>(map, stats, weight, grad, plus, of_map, of_weights, rows, channels);                           \
+  extern "C" int norm_backward_##NAME(const X::Number* map, const float* stats, const float* weight,                   \
+                                      const T::Number* grad, const X::Number* plus, X::Number* of_map,                 \
+                                      float* of_weights, long rows, long channels) {                                   \
+    return done([=] { norm_backward<X, T>(map, stats, weight, grad, plus, of_map, of_weights, rows, channels); });     \
   }                                                                                                                    \
-  extern "C" void add_##NAME(const X::Number* map, const T::Number* plus, X::Number* out, long numbers) {              \
-    add<X, T>(map, plus, out, numbers);                                                                                \
+  extern "C" int add_##NAME(const X::Number* map, const T::Number* plus, X::Number* out, long numbers) {               \
+    return done([=] { add<X, T>(map, plus, out, numbers); });                                                          \
   }
 
 EXPORT(Fp32, fp32)

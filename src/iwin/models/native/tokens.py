@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, is_plain, numbers_of, runs, sizes_of
+from iwin.models.native.common import NAMES, call, fit, is_plain, numbers_of, readable, runs, sizes_of
 from iwin.models.surroundings import compute_dtype
 
 GROUP = 32
@@ -23,9 +23,15 @@ _PAIRS = {"fp32_fp32", "fp32_bf16", "bf16_bf16"}
 
 def norms(x: Tensor, norm: nn.LayerNorm) -> bool:
     """Whether `layer_norm` can do what a layer does to x (..., C)."""
-    if not takes(x) or _pair(x) not in _PAIRS or norm.normalized_shape != x.shape[-1:]:
+    return takes(x) and _pair(x) in _PAIRS and fits(x.shape[-1], norm)
+
+
+def fits(channels: int, norm: nn.LayerNorm) -> bool:
+    """Whether a layer normalises so many channels, with a weight and a bias that kernels can read."""
+    parameters = (norm.weight, norm.bias)
+    if norm.normalized_shape != (channels,) or any(parameter is None for parameter in parameters):
         return False
-    return all(type(weights) in (nn.Parameter, Tensor) for weights in (norm.weight, norm.bias))
+    return fit(parameters, [(channels,), (channels,)])
 
 
 def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -49,8 +55,8 @@ def add_and_norm(x: Tensor, plus: Tensor, norm: nn.LayerNorm, *, total: Tensor) 
 
 
 def add_(x: Tensor, plus: Tensor) -> None:
-    """Add to x (..., C), which `norms` accepts, what products gave: both are contiguous, without gradients."""
-    call(f"add_{_pair(x)}", x, plus, x, x.numel())
+    """Add what products gave to x (..., C), contiguous, which `norms` accepts; without gradients."""
+    call(f"add_{_pair(x)}", x, plus.contiguous(), x, x.numel())
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -67,7 +73,7 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, stats = ctx.saved_tensors
         of_x, of_weights = torch.empty_like(x), x.new_empty(2, x.shape[-1], dtype=torch.float32)
-        given = (x, stats, numbers_of(weight), grad.contiguous())
+        given = (x, stats, numbers_of(weight), readable(grad))
         call(f"norm_backward_{ctx.pair}", *given, None, of_x, of_weights, *sizes_of(x))
         return of_x, of_weights[0], of_weights[1], None  # autograd turns them to the precision of what was given
 
