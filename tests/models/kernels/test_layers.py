@@ -189,6 +189,19 @@ def test_layers_that_are_watched_or_replaced_are_called() -> None:
         assert not joined(other, x)
 
 
+def test_what_does_not_fit_a_layer_is_refused_by_pytorch() -> None:
+    x, three = draw(2, 32), nn.Parameter(torch.zeros(3, device=ops.DEVICE))
+    norm, mlp = LayerNorm(32).to(ops.DEVICE), Mlp(32, 64).to(ops.DEVICE)
+    assert ops.norms(x, norm)
+    norm.bias.data = torch.zeros(3, device=ops.DEVICE)
+    mlp.fc1.bias = three
+    for layer in (norm, mlp, LayerNorm(64).to(ops.DEVICE), Mlp(64, 128).to(ops.DEVICE)):
+        with torch.no_grad(), autocast(), pytest.raises(RuntimeError):
+            layer(x)
+    norm = LayerNorm(32, bias=False).to(ops.DEVICE)
+    assert torch.equal(norm(x), nn.LayerNorm.forward(norm, x))
+
+
 @pytest.mark.parametrize("grad", [False, True])
 def test_a_block_agrees_with_pytorchs_layers(grad: bool) -> None:
     torch.manual_seed(0)

@@ -26,7 +26,7 @@ class LayerNorm(FullPrecisionLayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., C); same shape out."""
-        if ops.norms(x):
+        if ops.norms(x, self):
             return ops.layer_norm(x, self.weight, self.bias, self.eps)
         if tokens.norms(x, self):
             return tokens.layer_norm(x, self)
@@ -40,7 +40,7 @@ def widen(x: Tensor, linear: nn.Module, activation: nn.Module) -> Tensor:
     if not is_gelu(activation) or type(linear) is not Linear or is_watched(linear, activation):
         hidden: Tensor = activation(linear(x))
         return hidden
-    if linear.bias is not None and ops.joins_gelu(x):
+    if ops.joins_gelu(x, linear):
         return ops.linear_gelu(x, linear.weight, linear.bias)
     hidden = linear(x)
     if torch.is_grad_enabled() or not tokens.takes(hidden):

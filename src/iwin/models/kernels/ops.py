@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.models.windows import Windows, beyond_map
@@ -51,6 +51,14 @@ def _has_kernels(device: torch.device) -> bool:
         return HAS_TRITON
     is_nvidia = torch.version.hip is None
     return is_nvidia and torch.cuda.get_device_capability(device) >= (8, 0) and can_compile()
+
+
+def _fit(x: Tensor, parameters: Sequence[Tensor | None], sizes: Sequence[torch.Size]) -> bool:
+    """Whether all parameters are there, of these sizes, and where x is."""
+    return all(
+        parameter is not None and parameter.shape == size and parameter.device == x.device
+        for parameter, size in zip(parameters, sizes, strict=True)
+    )
 
 
 def can_compile() -> bool:
@@ -131,12 +139,14 @@ _forward.register_autograd(_differentiate, setup_context=_keep)
 # ---------------------------------------------------------------------------------------- LayerNorm
 
 
-def norms(x: Tensor) -> bool:
-    """Whether `layer_norm` is for a map x (..., C): on GPUs where Triton's kernels run, and nothing else would fuse it.
+def norms(x: Tensor, norm: nn.LayerNorm) -> bool:
+    """Whether `layer_norm` does what a layer does to x (..., C): on GPUs, where nothing else would fuse it.
 
     `torch.compile` joins a LayerNorm with what stands around it, and does it better.
     """
-    if needs_pytorch() or torch.compiler.is_compiling():
+    if needs_pytorch() or torch.compiler.is_compiling() or norm.normalized_shape != x.shape[-1:]:
+        return False
+    if not _fit(x, [norm.weight, norm.bias], [x.shape[-1:], x.shape[-1:]]):
         return False
     return x.device.type == DEVICE and x.dtype in (torch.float32, *DTYPES) and x.numel() > 0 and _runs_on(x.device)
 
@@ -200,12 +210,15 @@ MAX_INPUT = 256
 """Channels up to which a linear layer and its GELU are one kernel: beyond, products dominate, and cuBLAS is faster."""
 
 
-def joins_gelu(x: Tensor) -> bool:
-    """Whether `linear_gelu` is for x (..., C): without gradients, in half precision, with few channels.
+def joins_gelu(x: Tensor, linear: nn.Linear) -> bool:
+    """Whether `linear_gelu` is for a layer of x (..., C): without gradients, in half precision, with few channels.
 
     With gradients the GELU's input is needed again, so that it is written anyway.
     """
     if needs_pytorch() or torch.is_grad_enabled() or x.device.type != DEVICE or not _runs_on(x.device):
+        return False
+    outs = linear.weight.shape[:1]
+    if not _fit(x, [linear.weight, linear.bias], [outs + x.shape[-1:], outs]):
         return False
     return compute_dtype(x) in DTYPES and x.shape[-1] % 32 == 0 and 0 < x.shape[-1] <= MAX_INPUT and x.numel() > 0
 
