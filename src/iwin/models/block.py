@@ -233,9 +233,10 @@ class IwinBlock(nn.Module):
 
     def _second_half(self) -> Kinds:
         """The layers from the first sum on."""
-        layers: Kinds = {self.drop_path: DropPath, self.norm2: LayerNorm, self.mlp: Mlp}
-        if type(self.mlp) is Mlp:
-            layers |= {self.mlp.fc1: Linear, self.mlp.act: nn.GELU, self.mlp.fc2: Linear, self.mlp.drop: nn.Dropout}
+        mlp_ = self.mlp
+        layers: Kinds = {self.drop_path: DropPath, self.norm2: LayerNorm, mlp_: Mlp}
+        if type(mlp_) is Mlp:
+            layers |= {mlp_.fc1: Linear, mlp_.act: nn.GELU, mlp_.fc2: Linear, mlp_.drop: nn.Dropout}
         return layers
 
 

@@ -76,7 +76,10 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """Whether tensors are no more than their data, and nobody looks at operators, which kernels may do without."""
     if torch._C._len_torch_dispatch_stack():
         return False
-    return all(tensor is None or (type(tensor) in (Tensor, nn.Parameter) and _is_stored(tensor)) for tensor in tensors)
+    for tensor in tensors:  # a loop, since every layer asks
+        if tensor is not None and (type(tensor) not in (Tensor, nn.Parameter) or not _is_stored(tensor)):
+            return False
+    return True
 
 
 def fit(parameters: Sequence[Tensor | None], sizes: Sequence[tuple[int, ...]]) -> bool:

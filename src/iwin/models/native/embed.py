@@ -32,8 +32,8 @@ def takes(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tens
         return False
     if outs % GROUP or proj.weight[0].numel() % _LANES:
         return False
-    parameters = [proj.weight, proj.bias, norm.weight, norm.bias, plus]
-    return all(parameter is None or parameter.dtype == _maps(x) for parameter in parameters)
+    dtype, parameters = _maps(x), [proj.weight, proj.bias, norm.weight, norm.bias, plus]
+    return all(parameter is None or parameter.dtype == dtype for parameter in parameters)
 
 
 def apply(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tensor | None = None) -> Tensor:
