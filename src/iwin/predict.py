@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from iwin.build import Trained, build_normalize, build_reader, load_trained, view_average
+from iwin.build import Trained, build_normalize, build_reader, device_named, load_trained, view_average
 from iwin.data.annotations import Sample
 from iwin.data.bad_videos import BadVideo
 from iwin.data.batches import ShardBatches
@@ -15,7 +15,7 @@ from iwin.data.datasets import Batch, Key, VideoDataset, collate
 from iwin.data.loader import BatchLoader
 from iwin.errors import ConfigError
 from iwin.models.lanes import Layout, run_views
-from iwin.models.recognizer import average_views
+from iwin.models.recognizer import average_views, check_scores
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Predictor:
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
-        ConfigError: if its config does not say how videos are looked at.
+        ConfigError: if its config does not say how videos are looked at, or if there is no such device.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Predictor:
         split = trained.config.data.test or trained.config.data.val
         if split is None:
             raise ConfigError("the config has neither data.test nor data.val, which say how the model looks at a video")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(device)
         self.model = trained.model.to(self.device, dtype)
         names = trained.classes or ()
         numbers = range(len(names), self.model.num_classes)  # a model may have more classes than its data had names for
@@ -81,6 +81,8 @@ class Predictor:
 
         Raises:
             VideoError: if the file cannot be decoded.
+            ConfigError: if `topk` is below 1.
+            ModelError: if the model's scores are no numbers.
         """
         sample = Sample(str(path), (0,))
         return self._classify(sample, collate([self._reader.read(Key(epoch=0, video=0), sample)]), topk)
@@ -89,8 +91,10 @@ class Predictor:
         """Classify video files or addresses, in their order; those that cannot be read are given with the reason.
 
         A process reads the next ones while the model works on one. If it dies, or nothing comes of it for the time that
-        the config grants (`data.bad_videos.time_limit`), another goes on with the next video. As whatever starts
-        processes, a script must call this below ``if __name__ == "__main__":``.
+        the config grants (`data.bad_videos.time_limit`), another goes on with the next video.
+
+        Raises:
+            ConfigError, ModelError: as `predict`.
         """
         samples = [Sample(str(path), (0,)) for path in paths]
         loader = BatchLoader(
@@ -108,11 +112,14 @@ class Predictor:
 
     def _classify(self, sample: Sample, batch: Batch, topk: int) -> Prediction:
         """The classes of a batch of one video."""
+        if topk < 1:
+            raise ConfigError(f"topk is {topk}; it takes a number of classes from 1 up")
         views = batch.views_on(self.device).flatten(0, 1)
         at_once = min(len(views), self._max_views or len(views))
         layout = Layout.on(self.device, at_once, model=self.model, total=len(views))
         rows = run_views(lambda chunk: self.model(self._normalize(chunk)), views, layout)
         scores = average_views(rows, len(views), average=self._average)[0]
+        check_scores(scores, sample.path)
         best = scores.topk(min(topk, len(scores)))
         labels = tuple(best.indices.tolist())
         return Prediction(

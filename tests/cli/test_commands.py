@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from iwin import create_model
 from iwin.build import load_trained
+from iwin.checkpoint.io import read_weights, save_weights
 from iwin.cli import main
 from iwin.cli.train import data_options, resume_folder
 from iwin.engine.scores import read_scores
-from iwin.errors import CheckpointError
+from iwin.errors import CheckpointError, ConfigError, ModelError
 from iwin.predict import Predictor
 from tests.commands import SMALL, iwin
 from tests.servers import silent_server
@@ -177,6 +179,66 @@ def test_reading_in_a_process_changes_no_score(trained: Path) -> None:
     assert list(predictor.predict_each([])) == []
 
 
+SCRIPT = """
+from iwin import Predictor
+
+print("once")
+for prediction in Predictor("run/best.safetensors", device="cpu").predict_each(["clips/val/class 0/0.mp4"]):
+    print(len(prediction.classes))
+"""
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_script_that_reads_videos_in_a_process_runs_once(trained: Path, tmp_path: Path, piped: bool) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-" if piped else script]
+    done = subprocess.run(
+        command, cwd=trained, input=SCRIPT if piped else None, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "once\n3\n", "")
+
+
+def test_scores_that_are_no_numbers_are_no_result(trained: Path, tmp_path: Path) -> None:
+    weights = read_weights(trained / "run" / "best.safetensors")
+    checkpoint, report = tmp_path / "weights.safetensors", tmp_path / "report.json"
+    weights.state["cls_head.fc_cls.weight"].fill_(3e38)
+    save_weights(checkpoint, weights.state, weights.metadata)
+    for command in (
+        ["predict", "clips/val/class 0/0.mp4", "--checkpoint", checkpoint, "--json"],
+        ["test", "run/config.py", checkpoint, "--report", report, "--cpu", "--cfg-options", *SMALL],
+    ):
+        result = iwin(*command, cwd=trained)
+        assert result.status == 1
+        assert "0.mp4: its scores are not finite" in result.err
+        assert "acc" not in result.out
+    assert not report.exists()
+    weights.state["backbone.norm.weight"][1] = float("nan")
+    save_weights(checkpoint, weights.state, weights.metadata)
+    result = iwin("predict", "clips/val/class 0/0.mp4", "--checkpoint", checkpoint, cwd=trained)
+    assert result.status == 1
+    assert "not finite (backbone.norm.weight holds NaN" in result.err
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:77"])
+def test_a_device_that_is_not_there_is_named(device: str, trained: Path) -> None:
+    video = "clips/val/class 0/0.mp4"
+    result = iwin("predict", video, "--checkpoint", "run/best.safetensors", "--device", device, cwd=trained)
+    assert result.status == 1
+    assert result.err.startswith(f"iwin: device {device!r} cannot be used here (")
+    assert "\n" not in result.err.rstrip()
+
+
+def test_what_a_program_gives_wrongly_is_told_as_to_users(trained: Path) -> None:
+    predictor = Predictor(trained / "run" / "best.safetensors", device="cpu")
+    with pytest.raises(ConfigError, match="topk is -1"):
+        predictor.predict(trained / "clips" / "val" / "class 0" / "0.mp4", topk=-1)
+    with pytest.raises(ModelError, match="num_classes is -1"):
+        create_model("iwin_nano", num_classes=-1)
+    with pytest.raises(CheckpointError, match="not True"):
+        create_model("iwin_nano", pretrained=True)  # type: ignore[arg-type]
+
+
 def test_prediction_prints_a_table(trained: Path) -> None:
     video = "clips/val/class 0/0.mp4"
     result = iwin("predict", video, "--checkpoint", "run/best.safetensors", "--topk", "2", cwd=trained)
@@ -287,6 +349,7 @@ def test_config_show_prints_a_config_that_can_be_read_again(tmp_path: Path, caps
         (["test", "iwin_nano_demo", "x.pth", "--onnx"], "--onnx"),
         (["predict", "a.mp4", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (["predict", "a.mp4", "--checkpoint", "x", "--cfg-options", "a=1"], "--config"),
+        (["flops", "iwin_nano", "--num-classes", "0"], "num_classes is 0"),
     ],
 )
 def test_bad_input_gets_a_sentence_and_a_status(
@@ -309,6 +372,15 @@ def test_lists_beside_the_videos_can_be_named_by_their_folder(tmp_path: Path) ->
         f"data.train.ann_file={tmp_path}/train.txt",
         f"data.train.data_prefix={tmp_path}",
     ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_under_what_is_printed_is_told() -> None:
+    command = [sys.executable, "-m", "iwin", "bench", "model", "--list"]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "iwin: nothing more can be written (No space left on device); make room and run it again\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")

@@ -11,6 +11,23 @@ from iwin.config import schema
 from iwin.errors import ConfigError
 
 
+def device_named(name: str | torch.device | None) -> torch.device:
+    """A device by PyTorch's name for it, such as "cuda:0"; None takes a GPU where there is one.
+
+    Raises:
+        ConfigError: if there is no such device here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # it depends on what PyTorch was built with
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"device {str(name)!r} cannot be used here ({reason}); choose cpu, or leave it out") from None
+    return device
+
+
 def build_accelerator(
     config: schema.RunConfig, *, precision: str | None = None, cpu: bool = False, track_in: Path | None = None
 ) -> Accelerator:

@@ -122,6 +122,12 @@ def load_weights(model: Model, source: str | Path | Weights, *, whole: bool = Fa
         warnings=_doubts(model, weights, file),
     )
     _refuse_misfit(report, weights.state, target, whole=whole, kinds=f"the checkpoint is {file}, the model {wanted}")
+    for key in loaded:
+        if not state[key].is_meta and not state[key].isfinite().all():  # there, tensors have no numbers
+            raise CheckpointError(
+                f"{name}: its weights are not finite ({key.removeprefix(prefix)} holds NaN or infinity); take a "
+                "checkpoint from before its training went astray, or download it again"
+            )
     model.load_state_dict({key: state[key] for key in loaded}, strict=False)
     return report
 
@@ -163,6 +169,10 @@ def resize_time_embed(embedding: Tensor, steps: int) -> Tensor:
 
 def _open(wanted: Description, source: str | Path | Weights) -> tuple[Weights, str]:
     """The weights, and how a report calls them."""
+    if not isinstance(source, str | Path | Weights):
+        raise CheckpointError(
+            f"weights are named by a path, an address or a name such as 'kinetics400', not {source!r}"
+        )
     if isinstance(source, Weights):
         return source, str(source.path)
     if isinstance(source, str) and not Path(source).is_file():

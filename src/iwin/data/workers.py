@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
@@ -153,7 +155,8 @@ class _Worker(Generic[Task]):
         self.results, results = socket.socketpair()
         self._inbox = Inbox(self.results)
         self.process = context.Process(target=_serve, args=(orders, results, work), daemon=True)
-        self.process.start()
+        with _without_the_program(work):
+            self.process.start()
         orders.close()
         results.close()
         self.tasks: deque[_Assignment[Task]] = deque()
@@ -217,6 +220,24 @@ class _Worker(Generic[Task]):
         self.process.join(_PATIENCE)
         self._orders.close()
         self.results.close()
+
+
+@contextlib.contextmanager
+def _without_the_program(work: object) -> Iterator[None]:
+    """Let processes start without importing the program that runs here, unless their work is made of what it defines.
+
+    A script that does not end in ``if __name__ == "__main__":`` would run again in each of them, and in vain.
+    """
+    program = vars(sys.modules["__main__"])
+    if b"__main__" in bytes(ForkingPickler.dumps(work)):
+        yield
+        return
+    hidden: dict[str, Any] = {name: program.pop(name) for name in ("__file__", "__spec__") if name in program}
+    program["__spec__"] = None
+    try:
+        yield
+    finally:
+        program.update(hidden)
 
 
 def _ending(code: int | None) -> str:

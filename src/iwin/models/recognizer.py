@@ -126,6 +126,19 @@ def average_views(logits: Tensor, count: int, *, average: Average) -> Tensor:
     return scores.sigmoid() if average == "sigmoid" else scores
 
 
+def check_scores(scores: Tensor, video: str) -> None:
+    """Refuse scores (K,) of a video that are no numbers.
+
+    Raises:
+        ModelError: if one is NaN or infinite.
+    """
+    if not scores.isfinite().all():
+        raise ModelError(
+            f"{video}: its scores are not finite; fp16 may be too small for the model's numbers: choose bf16 or no "
+            "half precision"
+        )
+
+
 class IwinImageClassifier(IwinTransformer):
     """An image classifier: the backbone on clips of one frame, with upstream's flat state-dict keys (`head.*`).
 

@@ -103,6 +103,8 @@ def build_named(
     sizes = VIDEO_MODELS | IMAGE_MODELS
     if name not in sizes:
         raise ModelError(f"there is no model {name!r}{did_you_mean(name, list_models())}; see iwin.list_models()")
+    if num_classes is not None and num_classes < 1:
+        raise ModelError(f"num_classes is {num_classes}; a classifier takes 1 or more")
     settings: dict[str, Any] = {**vars(sizes[name]), **backbone}
     try:
         if name in IMAGE_MODELS:
