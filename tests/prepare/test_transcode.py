@@ -1,5 +1,6 @@
 """Videos made small: same frames, same times, upright, whole or not at all."""
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from av.video.frame import PictureType
 
 from iwin.bench.footage import make_footage
 from iwin.data.decode import open_video
-from iwin.errors import VideoError
+from iwin.errors import IwinError, VideoError
 from iwin.prepare.timing import compare_decoding
 from iwin.prepare.transcode import Recipe, transcode
 from tests.prepare.files import BAD, write_hole, write_in_part
@@ -200,3 +201,16 @@ def test_pixels_are_close_to_those_of_a_filtered_resize(tmp_path: Path) -> None:
         new = after.get_frames(range(4)).permute(0, 3, 1, 2).float()
     expected = torch.nn.functional.interpolate(old, size=(64, 96), mode="bicubic", antialias=True)
     assert (new - expected).abs().mean() < 3
+
+
+def test_a_full_disk_is_not_the_sources_fault(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.mp4", numbered_frames(30))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(IwinError, match=r"made\.mp4: cannot be written \(File too large\)") as raised:
+            transcode(source, tmp_path / "made.mp4", SMALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not isinstance(raised.value, VideoError)
+    assert list(tmp_path.iterdir()) == [source]

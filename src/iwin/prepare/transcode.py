@@ -145,10 +145,10 @@ def transcode(source: str | Path, target: Path, recipe: Recipe) -> int:
     def write(temporary: Path) -> None:
         try:
             _encode(source, temporary, timing, size, recipe)
-        except av.FFmpegError as error:
-            raise VideoError(
-                f"{source}: cannot be decoded to its end ({error.strerror}); take it off the list"
-            ) from error
+        except av.FFmpegError as error:  # of what is written: those of what is read are VideoErrors already
+            if isinstance(error, OSError):  # the disk's fault, which all videos would meet
+                raise OSError(error.errno, error.strerror) from error
+            raise VideoError(f"{source}: cannot be encoded ({error.strerror}); take it off the list") from error
         _verify(source, temporary, num_frames, size)
 
     write_atomically(target, write)
@@ -202,7 +202,7 @@ def _encode(source: str | Path, target: Path, timing: Timing, size: tuple[int, i
                     packet.time_base, packet.duration = timing.time_base, 0
                 made.mux(packet)
 
-        for number, picture in enumerate(_decode(container, stream)):
+        for number, picture in enumerate(_decode(source, container, stream)):
             if picture.is_corrupt:
                 raise VideoError(f"{source}: frame {number} is damaged; download it again or take it off the list")
             orientation = Orientation.of(picture)
@@ -223,10 +223,13 @@ def _encode(source: str | Path, target: Path, timing: Timing, size: tuple[int, i
         write(None)
 
 
-def _decode(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    for packet in container.demux(stream):
-        packet.is_corrupt = False  # a mere suspicion: see iwin.data.pyav
-        yield from packet.decode()
+def _decode(source: str | Path, container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    try:
+        for packet in container.demux(stream):
+            packet.is_corrupt = False  # a mere suspicion: see iwin.data.pyav
+            yield from packet.decode()
+    except av.FFmpegError as error:
+        raise VideoError(f"{source}: cannot be decoded to its end ({error.strerror}); take it off the list") from error
 
 
 def _copy_colours(picture: av.VideoFrame, codec: Any) -> None:
