@@ -22,6 +22,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["file/a.txt", "file/new/a.txt", f"{'long' * 80}.txt"])
+def test_a_place_where_nothing_can_be_written_gets_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(IwinError, match="cannot be written"):
+        write_atomically(tmp_path / name, lambda temporary: temporary.write_text("text"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
 def test_a_link_is_another_name_that_keeps_its_content(tmp_path: Path) -> None:
     (tmp_path / "epoch_1").write_text("one")
     link(tmp_path / "epoch_1", tmp_path / "best")

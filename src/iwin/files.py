@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -23,8 +24,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         IwinError: if the file cannot be written; the old one is left as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _make_folder_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -32,7 +33,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise IwinError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there may be none, and of what kept it from being written is told
+            temporary.unlink()
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        standing = next(folder for folder in path.parents if folder.exists())
+        raise IwinError(f"{path}: cannot be written, since {standing} is a file and no folder") from None
+    except OSError as error:
+        raise IwinError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def check_writable(path: Path) -> None:
@@ -44,12 +56,10 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise IwinError(f"{path}: is a folder; name a file in it")
     probe = path.with_name(f".{path.name}.{os.getpid()}.probe")
+    _make_folder_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-    except FileExistsError:
-        raise IwinError(f"{path}: cannot be written, since {path.parent} is a file and no folder") from None
     except OSError as error:
         raise IwinError(f"{path}: cannot be written ({error.strerror or error})") from None
 

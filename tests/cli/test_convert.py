@@ -184,6 +184,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recogniser(str(folder / "epoch_30.pth"))
     image_model(str(folder / "image.pth"))
     torch.save({"conv1.weight": torch.zeros(3)}, folder / "resnet.pth")
+    (folder / "folder.pth").mkdir()
     return folder
 
 
@@ -195,6 +196,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["epoch_30.pth", "a.txt"], "has to end with .safetensors or .pth or .pt"),
         (["epoch_30.pth", "a.pth", "--to", "iwin"], "has to end with .safetensors"),
         (["epoch_30.pth", "a.safetensors", "--to", "upstream"], "has to end with .pth or .pt"),
+        (["epoch_30.pth", "image.pth/a.pth"], "image.pth is no folder that can be written to"),
+        (["epoch_30.pth", "folder.pth", "--force"], "folder.pth is a folder; name a file in it"),
         (["epoch_30.pth", "a.safetensors", "--cfg-options", "a=1"], "--config"),
         (["epoch_30.pth", "a.safetensors", "--config", "iwin_tiny_patch244_window77_kinetics400_1k"], "5 classes"),
         (["epoch_30.pth", "a.safetensors", "--config", "nowhere.py"], "nowhere.py"),

@@ -139,10 +139,27 @@ def output_file(name: str, suffixes: Sequence[str]) -> Path:
         raise ConfigError(f"{name}: the name of this file must end in {one_of(suffixes)}")
     if path.is_dir():
         raise ConfigError(f"{name} is a folder; name a file in it")
-    standing = next(folder for folder in path.absolute().parents if folder.exists())
+    _check_reachable(path.absolute().parent, name)
+    return path
+
+
+def output_folder(name: str) -> Path:
+    """The path of a folder that the command will fill; what would keep it from that is told before the work begins.
+
+    Raises:
+        ConfigError: if it is a file, or cannot be written to.
+    """
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{name}: is a file; name a folder to write to")
+    _check_reachable(path.absolute(), name)
+    return path
+
+
+def _check_reachable(folder: Path, name: str) -> None:
+    standing = next(place for place in (folder, *folder.parents) if place.exists())
     if not standing.is_dir() or not os.access(standing, os.W_OK):
         raise ConfigError(f"{name} cannot be written: {standing} is no folder that can be written to")
-    return path
 
 
 def one_of(words: Collection[str]) -> str:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwin.cli.common import add_config_options
+from iwin.cli.common import add_config_options, output_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,8 @@ def checked_target(name: str | None, *, to: str | None, force: bool) -> Path:
     suffixes = SUFFIXES[to or "backbone"]
     if target.suffix not in suffixes:
         raise CheckpointError(f"{target}: the name of this file has to end with {' or '.join(suffixes)}")
-    if target.is_dir() or (target.exists() and not force):
+    output_file(name, [])
+    if target.exists() and not force:
         raise CheckpointError(f"{target}: exists; choose another name, or add --force to replace a file")
     return target
 

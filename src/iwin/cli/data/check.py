@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(
                 f"--clean {args.clean}: a list cannot name videos in shards; check the files that these were made of"
             )
-        clean_lists(Path(args.clean), splits)  # told before hours of work
+        for path in clean_lists(Path(args.clean), splits):  # told before hours of work
+            output_file(str(path), [])
     looking = scan(
         samples,
         depth="all" if args.every_frame else "places",

@@ -175,15 +175,3 @@ def size_unit(count: float) -> tuple[str, int]:
 def counted(count: int, noun: str) -> str:
     """`1 video`, `2 videos`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def output_folder(name: str) -> Path:
-    """The path of a folder that the command will fill.
-
-    Raises:
-        ConfigError: if it is a file.
-    """
-    path = Path(name)
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{name}: is a file; name a folder to write to")
-    return path

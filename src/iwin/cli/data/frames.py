@@ -4,6 +4,7 @@ import argparse
 from dataclasses import asdict
 from functools import partial
 
+from iwin.cli.common import output_folder
 from iwin.cli.data.common import (
     add_sources,
     add_work_options,
@@ -11,7 +12,6 @@ from iwin.cli.data.common import (
     conclude,
     file_size,
     follow,
-    output_folder,
     read_sources,
     work_options,
 )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iwin.cli.common import output_file, output_folder
 from iwin.errors import DataError
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--val-share {args.val_share}: is a share of the videos from 0 to below 1")
     paths = [Path(name) for name in args.source]
     videos = Path(args.videos or (paths[0] if paths[0].is_dir() else paths[0].parent))
-    out = Path(args.out or videos)
     if not videos.is_dir():
         raise DataError(f"--videos {videos}: there is no such folder")
+    out = output_folder(args.out or str(videos))
+    missing = output_file(args.missing, []) if args.missing else None
     found, reading = read_annotations(paths, name=args.format, choice=choice_of(args))
     reading = wanted(numbered(reading, classes=class_names(args.classes)), args.split)
     reading.splits = {name: reading.splits[name] for name in sorted(reading.splits, key=("", *SPLITS).index)}
@@ -84,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     lists = divided(splits, val_share=args.val_share, seed=args.seed, names=reading.classes)
     lists = {name: entries for name, entries in lists.items() if entries}
     report(found, reading, splits, args)
-    if args.missing:
-        write_names(Path(args.missing), [name for split in splits.values() for name in split.missing])
+    if missing is not None:
+        write_names(missing, [name for split in splits.values() for name in split.missing])
     if not lists:
         raise DataError(nothing_found(splits, videos))
     clashes = [out / f"{name}.txt" for name in lists if (out / f"{name}.txt").resolve() in map(Path.resolve, paths)]

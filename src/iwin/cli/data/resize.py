@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwin.cli.common import idle_options
+from iwin.cli.common import idle_options, output_folder
 from iwin.cli.data.common import (
     add_sources,
     add_work_options,
@@ -16,7 +16,6 @@ from iwin.cli.data.common import (
     counted,
     file_size,
     follow,
-    output_folder,
     read_sources,
     work_options,
 )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iwin.cli.common import output_folder
 from iwin.cli.data.common import (
     add_sources,
     add_work_options,
@@ -13,7 +14,6 @@ from iwin.cli.data.common import (
     counted,
     file_size,
     follow,
-    output_folder,
     read_sources,
     work_options,
 )

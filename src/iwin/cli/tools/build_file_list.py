@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iwin.cli.common import idle_options
+from iwin.cli.common import idle_options, output_folder
 from iwin.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     for note in idle_options(args, IDLE):
         print(f"note: {note}", file=sys.stderr)
     source, out, name = places(args)
+    output_folder(str(out))
     frames = args.format == "rawframes"
     reading = numbered(read_source(source, frames=frames))
     lists = entries_of(reading, source, frames=frames)
