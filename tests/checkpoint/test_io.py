@@ -1,5 +1,6 @@
 import argparse
 import contextlib
+import os
 import pickle
 import random
 import subprocess
@@ -218,10 +219,27 @@ def test_an_image_file_keeps_its_config_and_layout(yacs: type[CfgNode], tmp_path
     assert three["config"]["MODEL"] == IMAGE_CONFIG["MODEL"]
 
 
-def test_a_file_depends_on_its_content_only(tmp_path: Path) -> None:
-    for name in ("a.pth", "b.pth"):
-        save_upstream(tmp_path / name, some_state(), OURS)
-    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_depends_on_its_content_only(suffix: str, tmp_path: Path) -> None:
+    save = save_upstream if suffix == ".pth" else save_weights
+    said = OURS | {"odd": '\0\x1f\x7f\u2028"\\/\n\N{CAT}'}
+    written = []
+    for name in "abc":
+        save(tmp_path / f"{name}{suffix}", some_state(), said)
+        written.append((tmp_path / f"{name}{suffix}").read_bytes())
+    assert written[0] == written[1] == written[2]
+    assert read_weights(tmp_path / f"a{suffix}").metadata == said
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_the_umask_says_who_may_read_a_file(suffix: str, tmp_path: Path) -> None:
+    save = save_upstream if suffix == ".pth" else save_weights
+    before = os.umask(0o027)
+    try:
+        save(tmp_path / f"a{suffix}", some_state(), OURS)
+    finally:
+        os.umask(before)
+    assert (tmp_path / f"a{suffix}").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -189,7 +189,7 @@ def save_weights(
     *,
     others: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write tensors and metadata to a .safetensors file, atomically.
+    """Write tensors and metadata to a .safetensors file, atomically; the same ones give the same bytes.
 
     Args:
         path: the file.
@@ -203,12 +203,28 @@ def save_weights(
         metadata = {**metadata, UPSTREAM: json.dumps(kept)}
 
     def write(temporary: Path) -> None:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # which the umask decides, while safetensors makes files for their owner alone
         try:
             save_file(tensors, temporary, metadata=dict(metadata))
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"{path}: cannot be written ({_reason(error)})") from None
+        temporary.chmod(mode)
+        _sort_metadata(temporary)
 
     write_atomically(Path(path), write)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file, which stand in another order each time they are written, in theirs."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        assert len(text) == size, "safetensors no longer writes its header without blanks"
+        file.seek(8)
+        file.write(text)
 
 
 def save_upstream(
