@@ -1,11 +1,13 @@
 """Files and folders that are there whole or not at all."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
 from iwin.errors import IwinError
-from iwin.files import check_writable, empty_folder, link, recover_folder, replace_folder, write_atomically
+from iwin.files import check_writable, empty_folder, link, recover_folder, replace_folder, save_json, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -28,6 +30,14 @@ def test_a_place_where_nothing_can_be_written_gets_a_sentence(tmp_path: Path, na
     with pytest.raises(IwinError, match="cannot be written"):
         write_atomically(tmp_path / name, lambda temporary: temporary.write_text("text"))
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_json_holds_names_that_are_no_text(tmp_path: Path) -> None:
+    value = {"name": os.fsdecode(b"caf\xe9 \xf0\x9f\x90\x88"), "n": [1]}
+    save_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert "caf\\udce9 \N{CAT}" in text
+    assert json.loads(text) == value
 
 
 def test_a_link_is_another_name_that_keeps_its_content(tmp_path: Path) -> None:

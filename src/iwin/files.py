@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,17 @@ from iwin.errors import IwinError
 
 def save_json(path: str | Path, value: Any) -> None:
     """Write a value as JSON, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(value, indent=2) + "\n"
     write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    r"""A value as JSON in letters of all languages; what is no UTF-8 in a name is escaped, as in `caf\udce9.mp4`.
+
+    Reading it gives the same name again.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return re.sub(r"[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):x}", text)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -6,6 +6,7 @@ that Ctrl-C ends in one line from the start.
 
 import argparse
 import errno
+import io
 import os
 import signal
 import sys
@@ -43,6 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 for an error that the user can mend, 130 when interrupted."""
     spare_cores()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as of standard error: names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with plain_interrupts():
             args = build_parser().parse_args(argv)

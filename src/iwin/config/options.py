@@ -34,6 +34,8 @@ def apply_option(tree: Node, option: str) -> Node:
     is_name = top.isidentifier() and not keyword.iskeyword(top) and not top.startswith("__")
     if not is_name or _RESERVED.intersection(keys) or len(keys) > _MAX_NESTING:
         raise ConfigError(f"{origin}: '{key_text}' cannot be set by an option")
+    if re.search(r"[\ud800-\udfff]", option):  # which no checkpoint could hold
+        raise ConfigError(f"{origin}: a config cannot hold a name that is no UTF-8; rename the file or folder")
     return _set(tree, keys, _parse(value_text, origin), origin)
 
 

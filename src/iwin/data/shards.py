@@ -140,7 +140,7 @@ def _members(tar: str) -> list[Member]:
     import torch.hub
 
     place = tar if is_url(tar) else str(Path(tar).absolute())
-    name = hashlib.sha256(f"{place} {state_of(tar)}".encode()).hexdigest()[:24]
+    name = hashlib.sha256(os.fsencode(f"{place} {state_of(tar)}")).hexdigest()[:24]
     cached = Path(torch.hub.get_dir()) / "iwin" / "shards" / f"{name}.json"
     try:
         return [(member, at, size, labels) for member, at, size, labels in json.loads(cached.read_bytes())]

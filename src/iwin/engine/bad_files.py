@@ -7,10 +7,11 @@ from pathlib import Path
 
 from accelerate.utils import gather_object
 
+from iwin.data.annotations import text_lines
 from iwin.data.bad_videos import BadVideo, BadVideos
 from iwin.engine.log import RunLog
 from iwin.errors import DataError
-from iwin.files import write_atomically
+from iwin.files import json_text, write_atomically
 
 BAD_FILES_NAME = "bad_files.jsonl"
 """The file's name in a work directory."""
@@ -38,8 +39,8 @@ def read_bad_files(path: Path) -> list[BadFile]:
         DataError: if it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [BadFile(**json.loads(line)) for line in lines]
+        lines = text_lines(path.read_text(encoding="utf-8")) if path.exists() else []
+        return [BadFile(**json.loads(line)) for line in lines if line]
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a list of bad videos ({error}); take it away") from None
 
@@ -95,4 +96,4 @@ class BadFiles:
 
 
 def _line(file: BadFile) -> str:
-    return json.dumps(vars(file), ensure_ascii=False) + "\n"
+    return json_text(vars(file)) + "\n"

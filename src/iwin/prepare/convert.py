@@ -17,6 +17,7 @@ from typing import Any
 from iwin.data.annotations import FrameFolder, Sample
 from iwin.data.workers import Lost
 from iwin.errors import DataError, IwinError, VideoError
+from iwin.prepare.formats.writing import check_listable
 from iwin.prepare.journal import Journal
 from iwin.prepare.pool import run_all
 from iwin.prepare.probe import VideoFacts
@@ -68,7 +69,8 @@ def plan_tasks(splits: Sequence[Split], out: Path, *, suffix: str) -> list[Task]
             too, as in "clip.avi.mp4".
 
     Raises:
-        DataError: if videos do not lie on this machine as files, or something would be written over one of them.
+        DataError: if videos do not lie on this machine as files, something would be written over one of them, or the
+            lists of what is made cannot hold a name.
     """
     names: dict[str, str] = {}
     samples: dict[str, Sample] = {}
@@ -85,6 +87,9 @@ def plan_tasks(splits: Sequence[Split], out: Path, *, suffix: str) -> list[Task]
     for path, name in bare.items():
         unique = name if taken[name] == 1 else f"{names[path]}{suffix}"
         tasks.append(Task(samples[path], unique, out / unique))
+    check_listable(task.name for task in tasks)
+    for split in splits:
+        check_listable([], split.annotations.classes)
     sources = {identity for path in names if (identity := _identity(path)) is not None}
     written = [*map(Path, names), *(task.target for task in tasks)]
     holding = {folder.resolve() for folder in {parent for path in written for parent in path.parents}}

@@ -11,6 +11,7 @@ from iwin.data.fingerprint import fingerprint
 from iwin.errors import DataError, IwinError
 from iwin.files import save_json, write_atomically
 from iwin.prepare.audit import Audit, Row, Rules
+from iwin.prepare.formats.writing import check_listable
 from iwin.prepare.splits import Split, write_split
 
 REPORT_SUFFIXES = (".json", ".parquet")
@@ -94,8 +95,16 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
     schema = pa.schema(
         [pa.field(name, getattr(pa, kind)()) for name, kind in _COLUMNS.items()], metadata={"iwin": json.dumps(rest)}
     )
-    videos = [{**video, "labels": " ".join(map(str, video["labels"]))} for video in report["videos"]]
+    videos = [{**_utf8(video), "labels": " ".join(map(str, video["labels"]))} for video in report["videos"]]
     write_atomically(path, lambda temporary: pq.write_table(pa.Table.from_pylist(videos, schema=schema), temporary))
+
+
+def _utf8(video: dict[str, Any]) -> dict[str, Any]:
+    """An entry whose texts show what is no UTF-8 in a file's name as JSON does, for Parquet holds none of it."""
+    return {
+        name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in video.items()
+    }
 
 
 _COLUMNS = {
@@ -117,8 +126,10 @@ def clean_lists(path: Path, splits: Sequence[Split]) -> list[Path]:
         splits: what there is.
 
     Raises:
-        DataError: if a list would replace one that is checked.
+        DataError: if a list would replace one that is checked, or cannot hold the name of a video or class.
     """
+    for split in splits:
+        check_listable((split.relative(sample.path) for sample in split.samples), split.annotations.classes)
     paths = [path] if len(splits) == 1 else [path / f"{split.name}.txt" for split in splits]
     sources = {Path(split.annotations.source).resolve() for split in splits}
     if any(target.resolve() in sources for target in paths):

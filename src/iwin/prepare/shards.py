@@ -38,7 +38,7 @@ from iwin.data.annotations import Sample
 from iwin.data.sources import is_url
 from iwin.data.workers import Lost, report_progress
 from iwin.errors import DataError, IwinError
-from iwin.files import save_json, write_atomically
+from iwin.files import json_text, save_json, write_atomically
 from iwin.prepare.pool import run_all
 from iwin.prepare.probe import VideoFacts
 from iwin.prepare.splits import Split
@@ -77,7 +77,7 @@ class Member:
 
     def notes(self) -> list[tuple[str, bytes]]:
         """Names and contents of the members before the video."""
-        text = json.dumps({"path": self.path, "labels": list(self.labels)}, ensure_ascii=False)
+        text = json_text({"path": self.path, "labels": list(self.labels)})
         label = [(f"{self.key}.cls", str(self.labels[0]).encode())] if len(self.labels) == 1 else []
         return [*label, (f"{self.key}.json", text.encode())]
 
@@ -207,7 +207,7 @@ def write_shards(plan: Plan, out: Path, *, processes: int, time_limit: float) ->
         if isinstance(result, Lost):
             raise DataError(f"{waiting[place].target}: {result.reason}")
         yield waiting[place]
-    text = json.dumps(_index(plan), ensure_ascii=False)  # not indented: half the bytes
+    text = json_text(_index(plan))  # not indented: half the bytes
     write_atomically(out / INDEX_NAME, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     (out / PLAN_NAME).unlink()
 

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from iwin.prepare.formats import read_annotations
     from iwin.prepare.formats.library import Library
     from iwin.prepare.formats.rows import numbered
-    from iwin.prepare.formats.writing import divided, write_list, write_names
+    from iwin.prepare.formats.writing import check_listable, divided, write_list, write_names
 
     if not 0 <= args.val_share < 1:
         raise DataError(f"--val-share {args.val_share}: is a share of the videos from 0 to below 1")
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     reading.splits = {name: reading.splits[name] for name in sorted(reading.splits, key=("", *SPLITS).index)}
     library = Library(videos)
     splits = on_disk(found, reading, library, args)
+    check_listable((entry.path for split in splits.values() for entry in split.entries), reading.classes)
     lists = divided(splits, val_share=args.val_share, seed=args.seed, names=reading.classes)
     lists = {name: entries for name, entries in lists.items() if entries}
     report(found, reading, splits, args)

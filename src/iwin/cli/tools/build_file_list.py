@@ -49,7 +49,7 @@ def add_parser(tools: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(args: argparse.Namespace) -> int:
     """Write the lists."""
     from iwin.prepare.formats.rows import UNDIVIDED, numbered
-    from iwin.prepare.formats.writing import divide, write_list, write_names
+    from iwin.prepare.formats.writing import check_listable, divide, write_list, write_names
 
     if args.output_format == "json":
         raise DataError("JSON lists are not made; leave --output-format json out")
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     frames = args.format == "rawframes"
     reading = numbered(read_source(source, frames=frames))
     lists = entries_of(reading, source, frames=frames)
+    check_listable((entry.path for entries in lists.values() for entry in entries), reading.classes)
     if args.subset:
         lists = {args.subset: [entry for entries in lists.values() for entry in entries]}
     elif list(lists) == [UNDIVIDED]:

@@ -1,6 +1,7 @@
 """`iwin tool check_videos`: decode every frame of every listed video, and name those that cannot be."""
 
 import argparse
+import os
 
 from iwin.cli.common import add_config_options, console, idle_options, output_file
 
@@ -51,6 +52,6 @@ def run(args: argparse.Namespace) -> int:
             print(facts.reason, flush=True)
     if out is not None:
         text = "".join(f"{path}\n" for path in bad)
-        write_atomically(out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_atomically(out, lambda temporary: temporary.write_bytes(os.fsencode(text)))
     log.say(f"{len(samples)} videos checked, {len(bad)} cannot be decoded")
     return 1 if bad else 0

@@ -1,7 +1,7 @@
 """From annotations to list files: find the videos on disk, divide what is not divided, write."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -34,10 +34,7 @@ class Entry:
         Raises:
             DataError: if the path has a line break, or characters that are no text.
         """
-        if "\n" in self.path or "\r" in self.path:
-            raise DataError(f"{self.path!r}: a list cannot hold a path with a line break; rename the file")
-        if not self.path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in self.path):
-            raise DataError(f"{self.path!r}: a list cannot hold a path that is no UTF-8; rename the file")
+        check_listable([self.path])
         # A line that begins with # would be a comment, and blanks at its start would be lost.
         path = f"./{self.path}" if self.path.startswith("#") or self.path[:1].isspace() else self.path
         return " ".join((path, *map(str, (*self.frames, *self.labels))))
@@ -188,6 +185,28 @@ def divided(
     return lists
 
 
+def check_listable(paths: Iterable[str], classes: Iterable[str] | None = None) -> None:
+    """Say before the work, not after it, that a list or a file of class names cannot hold a name.
+
+    Raises:
+        DataError: naming the first that has a line break, or characters that are no text.
+    """
+    for path in paths:
+        if flaw := _flaw(path):
+            raise DataError(f"{path!r}: a list cannot hold a path {flaw}; rename it")
+    for name in classes or ():
+        if flaw := _flaw(name):
+            raise DataError(f"{name!r}: a list cannot hold the name of a class {flaw}; rename it")
+
+
+def _flaw(name: str) -> str | None:
+    if "\n" in name or "\r" in name:
+        return "with a line break"
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        return "that is no UTF-8"
+    return None
+
+
 def write_list(path: Path, entries: Sequence[Entry], *, seed: int | None = None) -> None:
     """Write a list, whole or not at all; in random order where there is a seed."""
     lines = [entry.line for entry in entries]
@@ -200,10 +219,11 @@ def write_names(path: Path, names: Sequence[str]) -> None:
     """Write names, a name a line, whole or not at all.
 
     Raises:
-        DataError: if a name has a line break.
+        DataError: if a name has a line break, or characters that are no text.
     """
-    if bad := [name for name in names if "\n" in name]:
-        raise DataError(f"{path}: cannot hold the name {bad[0]!r}, which has a line break")
+    for name in names:
+        if flaw := _flaw(name):
+            raise DataError(f"{path}: cannot hold the name {name!r} {flaw}")
     _write(path, names)
 
 
