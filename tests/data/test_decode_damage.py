@@ -17,6 +17,7 @@ from tests.data.decoding import (
     numbers,
 )
 from tests.prepare.files import write_in_part
+from tests.users import public_folder, refused
 from tests.videos import (
     numbered_frames,
     read_number,
@@ -162,6 +163,22 @@ def test_what_is_no_video_is_refused_in_one_sentence_and_closed(tmp_path: Path) 
         assert reason in str(caught.value)
         assert "\n" not in str(caught.value)
         assert len(list(Path("/dev/fd").iterdir())) == open_files, path
+
+
+def test_a_video_that_may_not_be_read_is_not_to_be_downloaded_again() -> None:
+    with public_folder() as folder:
+        closed = folder / "closed"
+        closed.mkdir()
+        for path in (folder / "a.mp4", closed / "a.mp4"):
+            write_video(path, numbered_frames(10))
+        (folder / "a.mp4").chmod(0)
+        closed.chmod(0)
+        for path in (folder / "a.mp4", closed / "a.mp4"):
+            with refused(), pytest.raises(VideoError) as caught:
+                open_video(path)
+            says = f"{path}: cannot be read (Permission denied); see to its permissions, or take it off the list"
+            assert str(caught.value) == says
+        closed.chmod(0o755)
 
 
 def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:

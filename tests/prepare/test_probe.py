@@ -13,6 +13,7 @@ import pytest
 from iwin.data.annotations import FrameFolder, Sample, ShardMember
 from iwin.prepare.probe import Probe, VideoFacts, probe
 from tests.prepare.files import BAD, write_audio, write_clip, write_hole, write_in_part
+from tests.users import public_folder, refused
 from tests.videos import numbered_frames, remux, write_video
 
 
@@ -137,6 +138,22 @@ def test_what_the_file_system_knows(tmp_path: Path) -> None:
     assert VideoFacts.of_sample(Sample(str(BAD["empty"](tmp_path / "e.mp4")), (0,))).problem == "empty"
     assert VideoFacts.of_sample(Sample(str(tmp_path), (0,))).problem == "unreadable"
     assert VideoFacts.of_sample(Sample("s3://bucket/a.mp4", (0,))).problem is None
+
+
+def test_a_file_that_may_not_be_read_says_so() -> None:
+    with public_folder() as folder:
+        sample = Sample(str(write_clip(folder / "closed" / "a.mp4")), (0,))
+        Path(sample.path).chmod(0)
+        with refused():
+            found = probe(Probe(sample, digest=True))
+        assert found["problem"] == "unreadable"
+        assert "see to its permissions" in found["reason"]
+        (folder / "closed").chmod(0)
+        with refused():
+            facts = VideoFacts.of_sample(sample)
+        assert facts.problem == "unreadable"
+        assert "see to its permissions" in str(facts.reason)
+        (folder / "closed").chmod(0o755)
 
 
 def test_videos_in_shards_and_folders_of_frames_are_looked_into(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ its first video stream puts out. ``VideoReader`` is what a decoding library has 
 import importlib.metadata
 import operator
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from typing import BinaryIO, Literal, Protocol, Self, SupportsIndex, get_args
 import torch
 
 from iwin.data.annotations import FrameFolder, Sample, ShardMember
-from iwin.data.sources import is_url, open_bytes
+from iwin.data.sources import is_url, open_bytes, unreadable
 from iwin.errors import VideoError
 from iwin.transforms.geometry import Box as Box
 from iwin.transforms.geometry import Size
@@ -228,14 +229,22 @@ def av_version() -> str:
 
 def _check_file(file: Path, name: str) -> None:
     # FFmpeg would take other things than files: devices, pipes that never end.
-    if file.is_dir():
+    try:
+        status = file.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no path of a file at all
+        raise VideoError(f"{name}: no such file; check the path and the folder it is relative to") from None
+    except OSError as error:
+        raise unreadable(name, error) from None
+    if stat.S_ISDIR(status.st_mode):
         raise VideoError(f"{name}: a folder, not a video file; give the path of a file")
-    if not file.exists():
-        raise VideoError(f"{name}: no such file; check the path and the folder it is relative to")
-    if not file.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise VideoError(f"{name}: a pipe or a device, not a video file; give the path of a file")
-    if file.stat().st_size == 0:
+    if status.st_size == 0:
         raise VideoError(f"{name}: the file is empty; download it again or take it off the list")
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise unreadable(name, error) from None
 
 
 def _open(

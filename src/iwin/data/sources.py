@@ -188,13 +188,19 @@ class _Section(io.RawIOBase):
         super().close()
 
 
+def unreadable(path: str, error: OSError) -> VideoError:
+    """What to say of a video that the system does not let anyone, or this user, read."""
+    cause = "permissions" if isinstance(error, PermissionError) else "disk"
+    return VideoError(f"{path}: cannot be read ({error.strerror}); see to its {cause}, or take it off the list")
+
+
 def _open_section(path: str, offset: int, size: int) -> BinaryIO:
     try:
         file = Path(path).open("rb", buffering=0)  # noqa: SIM115 (the section closes it)
     except FileNotFoundError:
         raise VideoError(f"{path}: no such file; check the path and the folder it is relative to") from None
     except OSError as error:
-        raise VideoError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     if os.fstat(file.fileno()).st_size < offset + size:
         file.close()
         raise _ended_early(path, offset + size)

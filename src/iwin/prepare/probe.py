@@ -16,7 +16,7 @@ from av.stream import Disposition
 
 from iwin.data.annotations import FrameFolder, Sample, ShardMember
 from iwin.data.decode import Video, open_sample
-from iwin.data.sources import is_url, open_bytes
+from iwin.data.sources import is_url, open_bytes, unreadable
 from iwin.data.workers import report_progress
 from iwin.errors import VideoError
 
@@ -96,6 +96,8 @@ class VideoFacts:
         member = sample.stored if isinstance(sample.stored, ShardMember) else None
         try:
             status = Path(member.tar if member else path).stat()
+        except PermissionError as error:
+            return cls(sample.key, problem="unreadable", reason=str(unreadable(path, error)))
         except OSError as error:
             return cls(sample.key, problem="missing", reason=f"{path}: is not there ({error.strerror})")
         if isinstance(sample.stored, FrameFolder):
@@ -192,7 +194,10 @@ def content_digest(sample: Sample) -> str:
 def _open_bytes(sample: Sample) -> BinaryIO:
     if isinstance(sample.stored, ShardMember):
         return open_bytes(sample.stored.tar, offset=sample.stored.offset, size=sample.stored.size)
-    return Path(sample.path).open("rb")
+    try:
+        return Path(sample.path).open("rb")
+    except OSError as error:
+        raise unreadable(sample.path, error) from None
 
 
 class _Lack(NamedTuple):
