@@ -268,6 +268,7 @@ def test_features_are_written_in_list_order(trained: Path, tmp_path: Path, suffi
     ("args", "hint"),
     [
         (["build_file_list", "nowhere", "lists"], "nowhere: there is no such folder or list"),
+        (["build_file_list", "nowhere", "."], "nowhere: there is no such folder or list; taken as the name of a data"),
         (["build_file_list", "list.txt", "right.pkl"], "right.pkl: is a file; name a folder to write to"),
         (["build_file_list", "list.txt", "lists", "--val-share", "1"], "--val-share 1.0"),
         (["build_file_list", "list.txt", "lists", "--format", "rawframes"], "frame folders"),

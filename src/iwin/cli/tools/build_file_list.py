@@ -62,7 +62,14 @@ def run(args: argparse.Namespace) -> int:
     source, out, name = places(args)
     output_folder(str(out))
     frames = args.format == "rawframes"
-    reading = numbered(read_source(source, frames=frames))
+    try:
+        reading = numbered(read_source(source, frames=frames))
+    except DataError as error:
+        if source == Path(args.source):
+            raise
+        raise DataError(
+            f"{args.source}: there is no such folder or list; taken as the name of a data set, {error}"
+        ) from None
     lists = entries_of(reading, source, frames=frames)
     check_listable((entry.path for entries in lists.values() for entry in entries), reading.classes)
     if args.subset:
