@@ -218,7 +218,8 @@ def works_in(process: Path, folder: Path) -> bool:
 @pytest.mark.parametrize(
     ("args", "hint"),
     [
-        (["nowhere"], "there is no such folder"),
+        (["nowhere"], "nowhere: there is no such folder or file; name such a file, or a folder of class folders"),
+        (["clips/train/a/0.mp4"], "0.mp4: is no list, table or index of shards; name such a file, or a folder"),
         (["clips", "--root", "clips"], "--root clips: has no effect"),
         (["clips", "--report", "r.txt"], "must end in .json or .parquet"),
         (["clips", "--processes", "0"], "--processes 0: is a whole number from 1 up"),

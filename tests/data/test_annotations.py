@@ -136,6 +136,40 @@ def test_a_class_without_videos_is_refused_in_training_only(tmp_path: Path) -> N
     assert len(read_class_folders(tmp_path, classes=["a", "b"]).samples) == 1
 
 
+def test_a_video_outside_the_class_folders_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a/1.mp4", "b/2.mp4", "notes.txt", ".hidden.mp4")
+    read_class_folders(tmp_path)
+    assert caplog.messages == []
+    touch(tmp_path, "y.mp4", "x.mp4")
+    assert len(read_class_folders(tmp_path).samples) == 2
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path}: 2 videos lie outside of the class folders and are left out, such as ")
+    assert message.endswith(f"{tmp_path}/x.mp4")
+
+
+def test_class_folders_that_are_not_divided_get_the_command_that_divides_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.mp4", "b/2.mp4")
+    with pytest.raises(DataError, match=rf"train: there is no such folder; `iwin data list {tmp_path}` divides the "):
+        read_class_folders(tmp_path / "train")
+    touch(tmp_path, "val/a/3.mp4", "alone/val/a/1.mp4")
+    with pytest.raises(DataError, match="train: there is no such folder; data_prefix must hold one folder of videos"):
+        read_class_folders(tmp_path / "alone" / "train")
+    with pytest.raises(DataError, match=r"a/1\.mp4: is a file; data_prefix must hold one folder of videos"):
+        read_class_folders(tmp_path / "a" / "1.mp4")
+
+
+def test_accents_that_stand_by_themselves_make_no_other_class(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a\u0308/1.mp4", "train/b/1.mp4", "val/\xe4/1.mp4", "val/a\u0308/2.mp4")
+    train = read_class_folders(tmp_path / "train")
+    val = read_class_folders(tmp_path / "val", classes=train.classes)
+    assert (train.classes, [sample.label for sample in train.samples]) == (("b", "\xe4"), [0, 1])
+    assert [(Path(sample.path).name, sample.label) for sample in val.samples] == [("2.mp4", 1), ("1.mp4", 1)]
+    older = read_class_folders(tmp_path / "val", classes=["a\u0308", "b"])  # of a checkpoint
+    assert (older.classes, {sample.label for sample in older.samples}) == (("a\u0308", "b"), {0})
+    entries = [("a.mp4", ["a\u0308"], None), ("b.mp4", ["\xe4"], None)]
+    assert label_samples(entries, source="t.csv", classes=None, multi_label=False).classes == ("\xe4",)
+
+
 def test_what_training_refuses_can_be_read_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("running\njumping\n")
     (tmp_path / "list.txt").write_text("gone.mp4 0\na.mp4 -1\nb.mp4\nc.mp4 7\n")

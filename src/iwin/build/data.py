@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from iwin.config import schema
-from iwin.data.annotations import Annotations, FrameList, split_folder
+from iwin.data.annotations import Annotations, FrameList, composed, split_folder
 from iwin.data.bad_videos import BadVideos
 from iwin.data.batches import EpochBatches, ShardBatches
 from iwin.data.datasets import ClipReader, VideoDataset
@@ -27,7 +27,7 @@ def build_annotations(split: schema.SplitSettings, *, name: str, classes: Sequen
             f"data.{name}.start_index={split.start_index}: the frames of a video file count from 0; leave it out"
         )
     annotations = _read_annotations(split, classes)
-    if classes and annotations.classes and tuple(classes) != annotations.classes:
+    if classes and annotations.classes and [*map(composed, classes)] != [*map(composed, annotations.classes)]:
         raise DataError(
             f"data.{name}: the class names of {annotations.source} are not the model's; its labels would mean other "
             "classes"

@@ -4,7 +4,9 @@ Both may lie behind addresses (``iwin.data.sources``). Samples packed into tar f
 folders with a metadata table by ``iwin.data.video_folder``.
 """
 
+import logging
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +14,8 @@ from typing import NamedTuple
 
 from iwin.data.sources import beside, exists, files_below, is_url, join, read_bytes
 from iwin.errors import DataError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
@@ -295,7 +299,7 @@ def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None
     source = _text(root) or "."
     videos = _videos_by_class(source)
     names = tuple(videos if classes is None else classes)
-    labels = {name: label for label, name in enumerate(names)}
+    labels = {composed(name): label for label, name in enumerate(names)}
     unknown = [name for name in videos if name not in labels]
     if unknown and strict:
         raise DataError(f"{source}: the class folder {unknown[0]!r} is not among the {len(names)} classes of the model")
@@ -310,17 +314,42 @@ def read_class_folders(root: str | Path, *, classes: Sequence[str] | None = None
 
 
 def _videos_by_class(root: str) -> dict[str, list[str]]:
-    """Paths of the videos in each class folder, hidden ones left out; the folders in sorted order."""
+    """Paths of the videos in each class folder, hidden ones left out; the folders in sorted order, composed."""
     if not is_url(root) and not Path(root).is_dir():
-        raise DataError(f"{root}: there is no such folder; data_prefix must hold one folder of videos for each class")
+        lack = "is a file" if exists(root) else "there is no such folder"
+        raise DataError(f"{root}: {lack}; {_way_to_folders(root)}")
     folders = [] if is_url(root) else [folder.name for folder in Path(root).iterdir() if folder.is_dir()]
-    files = [file for file in files_below(root) if len(file.parts) > 1]
-    names = sorted({*folders, *(file.parts[0] for file in files)})
+    files = list(files_below(root))
+    names = sorted({composed(name) for name in (*folders, *(parts[0] for parts, _ in files if len(parts) > 1))})
     videos: dict[str, list[str]] = {name: [] for name in names if not name.startswith(".")}
+    outside = []
     for parts, path in files:
-        if parts[0] in videos and is_video(parts[-1]):
-            videos[parts[0]].append(path)
+        if not is_video(parts[-1]):
+            continue
+        if len(parts) == 1:
+            outside.append(path)
+        elif (name := composed(parts[0])) in videos:
+            videos[name].append(path)
+    if outside and any(videos.values()):
+        count = f"{len(outside)} videos lie" if len(outside) > 1 else "1 video lies"
+        are = "are" if len(outside) > 1 else "is"
+        log.warning("%s: %s outside of the class folders and %s left out, such as %s", root, count, are, outside[0])
     return videos
+
+
+def _way_to_folders(root: str) -> str:
+    """What to do where there are no class folders."""
+    above, name = Path(root).parent, Path(root).name
+    splits = {name for names in SPLIT_NAMES for name in names}
+    files = files_below(str(above)) if name in splits and above.is_dir() else iter(())
+    if any(len(parts) > 1 and parts[0] not in splits and is_video(parts[-1]) for parts, _ in files):
+        return f"`iwin data list {above}` divides the class folders in {above} into lists for training and validation"
+    return "data_prefix must hold one folder of videos for each class"
+
+
+def composed(name: str) -> str:
+    """A name with its accents in one form: macOS takes letters and accents apart, others mostly do not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_video(name: str) -> bool:
@@ -364,9 +393,9 @@ def label_samples(
     Raises:
         DataError: if a name is none of the known classes, or a sample has no label, or several without `multi_label`.
     """
-    worded = {label for _, found, _ in entries for label in found if isinstance(label, str)}
+    worded = {composed(label) for _, found, _ in entries for label in found if isinstance(label, str)}
     known = tuple(classes or sorted(worded)) or None
-    number = {name: label for label, name in enumerate(known or ())}
+    number = {composed(name): label for label, name in enumerate(known or ())}
     unknown = sorted(worded - number.keys())
     if unknown and strict:
         name = unknown[0]
@@ -378,6 +407,6 @@ def label_samples(
         if (not found and strict) or (len(found) > 1 and not multi_label):
             count = f"{len(found)} labels; several labels a video need multi_class=True" if found else "no label"
             raise DataError(f"{source}: {path} has {count}")
-        labels = dict.fromkeys(number[label] if isinstance(label, str) else label for label in found)
+        labels = dict.fromkeys(number[composed(label)] if isinstance(label, str) else label for label in found)
         samples.append(Sample(path, tuple(labels), stored))
     return Annotations(tuple(samples), known, source)

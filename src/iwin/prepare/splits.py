@@ -15,6 +15,7 @@ from iwin.data.annotations import (
     FrameList,
     Sample,
     ShardMember,
+    composed,
 )
 from iwin.data.layouts import is_table, read_annotation_file, read_annotation_folder
 from iwin.data.shards import is_shards
@@ -110,8 +111,11 @@ def _read(
         elif (is_table(place) or is_shards(place)) and not source.is_dir():
             annotations = read_annotation_file(source, multi_label=multi_label, strict=False)
             yield Split(source.resolve().parent.name, annotations, source.parent)
-        else:
+        elif source.is_dir():
             yield from _read_folder(source, multi_label=multi_label)
+        else:
+            kind = "is no list, table or index of shards" if source.exists() else "there is no such folder or file"
+            raise DataError(f"{source}: {kind}; name such a file, or a folder of class folders or of lists")
 
 
 # ------------------------------------------------------------------------------------------ lists
@@ -173,7 +177,7 @@ def _other_reading(split: Split, first: Sample) -> str:
 
 
 def _read_folder(folder: Path, *, multi_label: bool) -> Iterator[Split]:
-    inside = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    inside = {path.name for path in folder.iterdir() if path.is_dir()}
     aliases = zip(SPLITS, SPLIT_NAMES, strict=True)
     found = {name: next(own for own in names if own in inside) for name, names in aliases if inside & set(names)}
     if not ("train" in inside or (found and inside == set(found.values()))):  # a class may be called "test"
@@ -190,8 +194,9 @@ def _read_folder(folder: Path, *, multi_label: bool) -> Iterator[Split]:
 
 def _hollow(folder: Path, annotations: Annotations) -> tuple[str, ...]:
     there = {label for sample in annotations.samples for label in sample.labels}
+    folders = {composed(path.name) for path in folder.iterdir() if path.is_dir()}
     names = enumerate(annotations.classes or ())
-    return tuple(name for label, name in names if label not in there and (folder / name).is_dir())
+    return tuple(name for label, name in names if label not in there and composed(name) in folders)
 
 
 # ------------------------------------------------------------------------------------------ use

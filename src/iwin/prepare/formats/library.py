@@ -3,13 +3,12 @@
 import os
 import posixpath
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from iwin.data.annotations import VIDEO_SUFFIXES
+from iwin.data.annotations import VIDEO_SUFFIXES, composed
 from iwin.errors import DataError
 from iwin.prepare.formats.rows import squashed
 from iwin.prepare.formats.source import split_named
@@ -89,14 +88,14 @@ class Library:
                     if suffix in IMAGE_SUFFIXES:
                         images.append(entry.name)
                     elif suffix in VIDEO_SUFFIXES and entry.is_file():
-                        self._videos.setdefault(_composed(stem), []).append(name)
+                        self._videos.setdefault(composed(stem), []).append(name)
                         self.num_videos += 1
                     elif entry.is_dir():
                         stack.append((entry.path, name))
             frames = _frames(images)
             if frames and relative:
                 self.frames[relative] = frames
-                self._folders.setdefault(_composed(posixpath.basename(relative)), []).append(relative)
+                self._folders.setdefault(composed(posixpath.basename(relative)), []).append(relative)
 
     def find(
         self,
@@ -164,12 +163,7 @@ def _plain(name: str) -> str:
 
 def _stem(name: str) -> str:
     stem, suffix = posixpath.splitext(name)
-    return _composed(stem if suffix.lower() in VIDEO_SUFFIXES else name)
-
-
-def _composed(name: str) -> str:
-    """A name with its accents in one form: macOS takes letters and accents apart, lists mostly do not."""
-    return unicodedata.normalize("NFC", name)
+    return composed(stem if suffix.lower() in VIDEO_SUFFIXES else name)
 
 
 def _folded(table: dict[str, list[str]]) -> dict[str, list[str]]:
