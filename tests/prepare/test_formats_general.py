@@ -168,7 +168,30 @@ def test_a_table_with_two_columns_of_labels_asks(tmp_path: Path) -> None:
     assert (found, classes) == ({"val": ["a.mp4 0"]}, ("sport",))
 
 
+@pytest.mark.parametrize("text", ["clip,act\na.mp4,run\n", "name;act\na.mp4;run\n", "act\tpath\nrun\ta.mp4\n"])
+def test_columns_that_are_named_make_a_table(text: str, tmp_path: Path) -> None:
+    layouts.write(tmp_path, "val.csv", text)
+    layouts.videos(tmp_path, "a.mp4")
+    with pytest.raises(DataError, match=r"expected .* a column of paths \(file_name, or what --path-column names\)"):
+        lists(tmp_path, name="table")
+    path = next(name for name in ("clip", "name", "path") if name in text)
+    for name in (None, "table"):
+        found, classes, _ = lists(tmp_path, name=name, choice=Choice(path_column=path, label_column="Act"))
+        assert (found, classes) == ({"val": ["a.mp4 0"]}, ("run",))
+
+
 # ------------------------------------------------------------------------------------------- what is not certain
+
+
+def test_videos_may_lie_in_folders_below_their_class_folder(tmp_path: Path) -> None:
+    layouts.videos(tmp_path / "undivided", "a/x/1.mp4", "b/y/z/2.mp4")
+    layouts.videos(tmp_path / "divided", "train/a/x/1.mp4", "train/b/x/2.mp4", "val/b/x/3.mp4", "val/a/3.mp4")
+    for name in (None, "folders"):
+        assert lists(tmp_path / "undivided", name=name)[0] == {"": ["a/x/1.mp4 0", "b/y/z/2.mp4 1"]}
+        assert lists(tmp_path / "divided", name=name)[0]["train"] == ["train/a/x/1.mp4 0", "train/b/x/2.mp4 1"]
+    layouts.videos(tmp_path / "above", "videos/a/1.mp4", "videos/b/1.mp4")
+    with pytest.raises(DataError, match="no annotations of a known form"):
+        lists(tmp_path / "above")
 
 
 def test_what_is_two_things_is_asked_about(tmp_path: Path) -> None:

@@ -64,13 +64,14 @@ def read_annotations(
     Raises:
         DataError: if the format is not known or not certain, or the files break its rules.
     """
-    source = Source(tuple(paths))
+    choice = choice or Choice()
+    source = Source(tuple(paths), choice.path_column, choice.label_column)
     found, files = _named(source, name) if name else _recognised(source)
     over = [path for path in source.given if path not in files and not _COMPANION.search(path.name.lower())]
     if over and not source.paths[0].is_dir():
         raise DataError(f"{over[0]}: is not {found.title}, as {files[0]} is; read them one by one")
     told = [path.name for path in over if found in (lists.FORMAT, tables.TABLE) and split_of(path)]
-    reading = found.read(source, files, choice or Choice())
+    reading = found.read(source, files, choice)
     reading.notes += [f"{name} is passed over: it is not {found.title}" for name in told]
     if not any(row.labels for rows in reading.splits.values() for row in rows):
         raise DataError(f"{', '.join(map(str, paths))}: no video has a label there, as {found.title}")
@@ -95,6 +96,8 @@ def find_format(name: str) -> Format:
 def _named(source: Source, name: str) -> tuple[Format, Sequence[Path]]:
     chosen = find_format(name)
     files = chosen.files(source)
+    if chosen is folders.FORMAT:
+        files = files or folders.nested_files(source)
     if not files:
         raise DataError(f"{_place(source)}: is not {chosen.title}; expected {chosen.expects}")
     return chosen, files
@@ -104,6 +107,8 @@ def _recognised(source: Source) -> tuple[Format, Sequence[Path]]:
     found = [(one, files) for one in FORMATS if (files := one.files(source))]
     own = [pair for pair in found if not pair[0].is_general]
     candidates = own or found
+    if not candidates and (nested := folders.nested_files(source)):
+        return folders.FORMAT, nested
     if [one for one, _ in candidates] == [folders.FORMAT, lists.FORMAT] and lists.come_from_folders(candidates[1][1]):
         candidates = candidates[:1]
     elif len(candidates) > 1 and candidates[0][0] is folders.FORMAT and folders.hold_no_classes(source.folder):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from iwin.data.annotations import VIDEO_SUFFIXES, read_class_folders
+from iwin.data.annotations import VIDEO_SUFFIXES, is_video, read_class_folders
 from iwin.errors import DataError
 from iwin.prepare.formats.base import Choice, Format
 from iwin.prepare.formats.library import IMAGE_SUFFIXES, Library, class_of
@@ -20,6 +20,17 @@ def _files(source: Source) -> list[Path]:
     if not source.paths[0].is_dir():
         return []
     return [root] if all(_has_classes(root / split) for split in splits_in(root)) else []
+
+
+def nested_files(source: Source) -> list[Path]:
+    """The folder itself, if there are folders in it or its splits that hold videos at any depth.
+
+    Folders of other things look the same, so this is asked where there is nothing else to read.
+    """
+    root = source.folder
+    if not source.paths[0].is_dir():
+        return []
+    return [root] if all(_has_nested(root / split) for split in splits_in(root)) else []
 
 
 def splits_in(root: Path) -> list[str]:
@@ -43,6 +54,13 @@ def _has_classes(folder: Path) -> bool:
     return any(_holds(path, VIDEO_SUFFIXES) for path in classes) or any(
         _holds(clip, IMAGE_SUFFIXES) for path in classes[:1] for clip in path.iterdir() if clip.is_dir()
     )
+
+
+def _has_nested(folder: Path) -> bool:
+    classes = _folders(folder)
+    if len(classes) < 2 or all(split_named(path.name) for path in classes):
+        return False
+    return any(is_video(name) for path in classes for _, _, names in os.walk(path) for name in names)
 
 
 def _holds(folder: Path, suffixes: frozenset[str]) -> bool:

@@ -38,9 +38,13 @@ class Source:
 
     Attributes:
         paths: a folder, or one or several files.
+        path_column: the column of a table that names the videos; None for one of the usual names.
+        label_column: the column of a table that holds the labels; None for one of the usual names.
     """
 
     paths: tuple[Path, ...]
+    path_column: str | None = None
+    label_column: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is not there.

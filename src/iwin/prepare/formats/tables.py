@@ -25,15 +25,22 @@ _DELIMITERS = ",\t;|"
 
 
 def _files(source: Source) -> list[Path]:
-    return [path for path in source.given if has_columns(path)]
+    return [path for path in source.given if has_columns(path, source.path_column, source.label_column)]
 
 
 def _metadata_files(source: Source) -> list[Path]:
-    return [path for path in source.named(r"metadata\.(csv|jsonl)") if has_columns(path)]
+    metadata = source.named(r"metadata\.(csv|jsonl)")
+    return [path for path in metadata if has_columns(path, source.path_column, source.label_column)]
 
 
-def has_columns(path: Path) -> bool:
-    """Whether a file is a table: its first line or object names a column of paths and one of labels."""
+def has_columns(path: Path, path_column: str | None = None, label_column: str | None = None) -> bool:
+    """Whether a file is a table: its first line or object names a column of paths and one of labels.
+
+    Args:
+        path: the file.
+        path_column: a name that the first may have beside the usual ones.
+        label_column: a name that the second may have beside the usual ones.
+    """
     lines = head(path)
     if not lines:
         return False
@@ -41,7 +48,10 @@ def has_columns(path: Path) -> bool:
         columns = _first_keys("\n".join(lines))
     else:
         columns = {cell.strip().strip('"').lower() for cell in lines[0].split(_delimiter(lines[0]))}
-    return bool(columns & set(PATH_COLUMNS)) and bool(columns & set(LABEL_COLUMNS))
+    return not (
+        columns.isdisjoint((*PATH_COLUMNS, path_column and path_column.lower()))
+        or columns.isdisjoint((*LABEL_COLUMNS, label_column and label_column.lower()))
+    )
 
 
 def _first_keys(text: str) -> set[str]:
@@ -136,7 +146,8 @@ def _column(
 TABLE = Format(
     name="table",
     title="CSV or JSON tables",
-    expects="CSV, JSON or JSON lines with a column of paths (file_name) and one of labels (label)",
+    expects="CSV, JSON or JSON lines with a column of paths (file_name, or what --path-column names) and one of labels "
+    "(label, or what --label-column names)",
     files=_files,
     read=_read,
     aliases=("csv", "json"),
