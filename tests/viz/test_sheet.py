@@ -54,7 +54,19 @@ def test_captions_break_between_words_and_folders() -> None:
         return [line.rstrip() for line in _lines(text, width)]
 
     assert lines("0.61 rise + 0.39 fall", 200) == ["0.61 rise + 0.39 fall"]
-    assert lines("0.61 rise + 0.39 fall", 64) == ["0.61 rise", "+ 0.39 fall"]
-    assert lines("shrink/000.mp4, view 1/6", 60) == ["shrink/", "000.mp4,", "view 1/6"]
+    assert lines("0.61 rise + 0.39 fall", 72) == ["0.61 rise", "+ 0.39 fall"]
+    assert lines("shrink/000.mp4, view 1/6", 64) == ["shrink/", "000.mp4,", "view 1/6"]
     first, cut, last = lines("a much_too_long_name b", 60)
     assert (first, cut[:4], cut[-1], last) == ("a", "much", "…", "b")
+
+
+def test_letters_of_other_languages_can_be_told_apart(tmp_path: Path) -> None:
+    """Each is drawn as itself or escaped, whatever fonts there are; none is the box of all that a font lacks."""
+    pictures = set()
+    titles = ["\xe4", "\u2603", "\u8df3", "\u9ad8", "\udcff", "\udcfe"]
+    for title in titles:
+        draw_sheet([seen(0, title=title)], tmp_path / "sheet.png")
+        pictures.add((tmp_path / "sheet.png").read_bytes())
+    assert len(pictures) == len(titles)
+    draw_sheet([seen(0, title="a\u0308")], tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").read_bytes() in pictures

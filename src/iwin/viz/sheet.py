@@ -1,15 +1,19 @@
 """Clips with captions in one picture: their frames side by side, or moving."""
 
+import contextlib
+import importlib.util
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from iwin.data.annotations import composed
 from iwin.files import write_atomically
 
 MARGIN = 6
@@ -22,7 +26,20 @@ _LINE = TEXT + 5
 _PIECES = re.compile(r"(?:\+ )?[^ /]+[ /]*")
 """What a line of text may end after."""
 
-_FONT = ImageFont.load_default(TEXT)
+_WIDE = "DejaVuSans.ttf"
+
+
+def _load_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font with the most letters: matplotlib's, the system's of that name, or Pillow's, which has ASCII alone."""
+    package = importlib.util.find_spec("matplotlib")
+    own = [Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / _WIDE] if package and package.origin else []
+    for name in (*map(str, own), _WIDE):
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, TEXT)
+    return ImageFont.load_default(TEXT)
+
+
+_FONT = _load_font()
 _PAPER, _INK, _FAINT = "white", "black", "#666666"
 
 
@@ -107,9 +124,23 @@ def _format(path: Path) -> str:
 
 def _caption(seen: Seen, *, width: int) -> list[tuple[str, str]]:
     """The lines of a caption and their colours."""
-    return [
-        (line, colour) for text, colour in ((seen.title, _INK), (seen.source, _FAINT)) for line in _lines(text, width)
-    ]
+    texts = ((_drawable(seen.title), _INK), (_drawable(seen.source), _FAINT))
+    return [(line, colour) for text, colour in texts for line in _lines(text, width)]
+
+
+def _drawable(text: str) -> str:
+    r"""A text in which letters that the font lacks are escaped, as in `\u8df3`, rather than all the same empty box."""
+    return "".join(
+        letter if _has(letter) else letter.encode("ascii", "backslashreplace").decode() for letter in composed(text)
+    )
+
+
+@cache
+def _has(letter: str) -> bool:
+    if letter.isascii():
+        return True
+    lacking = "\uffff"  # which is no letter
+    return letter.isprintable() and bytes(_FONT.getmask(letter)) != bytes(_FONT.getmask(lacking))
 
 
 def _lines(text: str, width: int) -> list[str]:
