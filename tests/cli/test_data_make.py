@@ -139,6 +139,12 @@ def test_fingerprints_are_printed(folder: Path) -> None:
     assert lines[3].startswith("  decoder: pyav ")
 
 
+def test_shards_have_the_fingerprint_of_what_they_were_made_of(folder: Path) -> None:
+    assert data("shard", "clips", "--out", "shards", "--shuffle", "1", cwd=folder).status == 0
+    before, after = (iwin("data", "fingerprint", name, cwd=folder).out for name in ("clips", "shards"))
+    assert before == after != ""
+
+
 def named(pattern: str, folder: Path) -> list[Path]:
     """Files and folders below ``folder``, where others write: unlike with ``rglob``, a folder may vanish."""
     below = ((Path(parent), [*folders, *files]) for parent, folders, files in os.walk(folder))

@@ -59,11 +59,13 @@ class ShardMember:
         tar: path or address of the tar file.
         offset: the video's first byte in it.
         size: the video's number of bytes.
+        made_of: the path that it had in the list of which the shards were made; None where they do not tell.
     """
 
     tar: str
     offset: int
     size: int
+    made_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

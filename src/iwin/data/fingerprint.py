@@ -1,10 +1,10 @@
-"""What a score was measured on, in twelve letters: two fingerprints are equal where the data are.
+"""What a score was measured on, in twelve letters: two fingerprints of files are equal where the data are.
 
 Copies of a data set differ: videos vanish, are cut anew or re-encoded, and scores differ with them. A fingerprint rests
 on
 
 1. the list: each sample's path and labels, without what all paths begin with and in sorted order, so that neither the
-   folder that a copy lies in nor the order of the lines counts;
+   folder that a copy lies in nor the order of the lines counts; in shards of ours, the path that the video had before;
 2. the size of each video: bytes of a file or of a member of a shard, pictures of a frame folder; a file that is not
    there and an address (`s3://…`) have none;
 3. the decoder: its name, its version and that of the libavcodec within, since decoders do not all give the same pixels.
@@ -56,7 +56,7 @@ def fingerprint(annotations: Annotations, *, decoder: DecoderName = "pyav") -> s
 
 def read_fingerprint(annotations: Annotations, *, decoder: DecoderName = "pyav") -> Fingerprint:
     """The fingerprint of a split with all that it rests on; asks the file system for the size of every file."""
-    paths = [sample.path.replace(os.sep, "/") for sample in annotations.samples]
+    paths = [_path(sample).replace(os.sep, "/") for sample in annotations.samples]
     start = len(_common_folder(paths))
     rows = sorted(
         (path[start:], sample.labels, _size(sample)) for path, sample in zip(paths, annotations.samples, strict=True)
@@ -87,6 +87,11 @@ def _common_folder(paths: Sequence[str]) -> str:
         if a == "/":
             folder = place + 1
     return paths[0][:folder]
+
+
+def _path(sample: Sample) -> str:
+    """Where a video is, or was before it was packed into a shard."""
+    return (isinstance(sample.stored, ShardMember) and sample.stored.made_of) or sample.path
 
 
 def _size(sample: Sample) -> int:

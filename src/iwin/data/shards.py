@@ -128,7 +128,7 @@ def _samples_in(shards: Sequence[dict[str, Any]], index: str, only: Sequence[str
         tar = beside(index, shard["name"])
         if only is None or tar in only:
             for sample in shard["samples"]:
-                stored = ShardMember(tar, sample["offset"], sample["size"])
+                stored = ShardMember(tar, sample["offset"], sample["size"], sample.get("path"))
                 yield Sample(f"{tar}/{sample['member']}", tuple(sample["labels"]), stored)
 
 
