@@ -8,8 +8,9 @@ import pytest
 
 from iwin.data.annotations import Annotations, Sample
 from iwin.errors import DataError
-from iwin.prepare.shards import Plan, is_finished, plan_shards, write_shards
+from iwin.prepare.shards import Plan, _write_shard, is_finished, plan_shards, write_shards
 from iwin.prepare.splits import Split
+from tests.users import public_folder, refused
 
 SIZES = [0, 1, 511, 512, 513, 5000, 20_000, 700]
 
@@ -130,6 +131,19 @@ def test_shards_of_something_else_are_left_alone(split: Split, tmp_path: Path) -
     with pytest.raises(DataError, match="holds shards of other videos or bounds"):
         next(write_shards(plan(split, out), out, processes=1, time_limit=60))
     assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_video_that_may_not_be_read_is_not_taken_for_the_shard() -> None:
+    with public_folder() as folder:
+        video = folder / "a.mp4"
+        video.write_bytes(b"video")
+        samples = (Sample(str(video), (0,)),)
+        (shard,) = plan(Split("train", Annotations(samples, None, folder), folder), folder).shards
+        video.chmod(0)
+        folder.chmod(0o777)
+        with refused():
+            error = _write_shard(shard)
+        assert str(error).startswith(f"{video}: cannot be read (Permission denied); see to its permissions")
 
 
 def test_a_file_that_changes_meanwhile_is_told(split: Split, tmp_path: Path) -> None:

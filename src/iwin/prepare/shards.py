@@ -35,7 +35,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from iwin.data.annotations import Sample
-from iwin.data.sources import is_url
+from iwin.data.sources import is_url, unreadable
 from iwin.data.workers import Lost, report_progress
 from iwin.errors import DataError, IwinError
 from iwin.files import json_text, save_json, write_atomically
@@ -305,6 +305,8 @@ def _add(tar: tarfile.TarFile, member: Member) -> str:
             tar.addfile(_header(member.name, member.size), source)
     except FileNotFoundError:
         raise DataError(f"{member.source}: was taken away while it was packed; run the command again") from None
+    except PermissionError as error:
+        raise unreadable(member.source, error) from None
     return source.digest.hexdigest()
 
 
