@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from iwin.errors import IwinError
-from iwin.files import check_writable, empty_folder, link, recover_folder, replace_folder, save_json, write_atomically
+from iwin.files import (
+    check_writable,
+    completed_folder,
+    empty_folder,
+    link,
+    replace_folder,
+    save_json,
+    write_atomically,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -58,7 +66,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_a_crash_between_the_renames_is_undone(tmp_path: Path) -> None:
     (tmp_path / "state.old").mkdir()
-    assert recover_folder(tmp_path / "state").is_dir()
+    assert completed_folder(tmp_path / "state").is_dir()
 
 
 def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:

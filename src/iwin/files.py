@@ -74,6 +74,22 @@ def check_writable(path: Path) -> None:
         raise IwinError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
+def check_folder(path: Path) -> None:
+    """Say before long work, not after it, that no files can be written in a folder; it is not made yet.
+
+    Raises:
+        IwinError: if they cannot.
+    """
+    try:
+        standing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    except OSError as error:
+        raise IwinError(f"{path}: cannot be written to ({error.strerror or error})") from None
+    if not standing.is_dir():
+        raise IwinError(f"{path}: cannot be a folder, since {standing} is a file; name another")
+    if not os.access(standing, os.W_OK | os.X_OK):
+        raise IwinError(f"{path}: cannot be written to, since you may not write in {standing}; name another folder")
+
+
 def empty_folder(path: Path) -> None:
     """Make a folder, without what an earlier attempt left in it."""
     shutil.rmtree(path, ignore_errors=True)
@@ -83,22 +99,21 @@ def empty_folder(path: Path) -> None:
 def replace_folder(staging: Path, path: Path) -> None:
     """Put a filled folder in the place of another.
 
-    The old one stands as "<path>.old" for the moment between two renames; `recover_folder` undoes a crash there.
+    The old one stands as "<path>.old" for the moment between two renames; `completed_folder` finds it there after a
+    crash.
     """
     old = path.with_name(f"{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
     staging.rename(path)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def recover_folder(path: Path) -> Path:
-    """The folder that `replace_folder` last completed; a crash between its renames is undone."""
+def completed_folder(path: Path) -> Path:
+    """Where the folder stands that `replace_folder` last completed: at its path, or after a crash beside it."""
     old = path.with_name(f"{path.name}.old")
-    if not path.exists() and old.exists():
-        old.rename(path)
-    return path
+    return old if old.exists() and not path.exists() else path
 
 
 def link(source: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from iwin.data.bad_videos import BadVideo, BadVideos
 from iwin.engine.bad_files import BadFile, BadFiles, read_bad_files
 from iwin.engine.log import RunLog, read_log
-from iwin.engine.state import load_state
+from iwin.engine.resume import load_state
 from iwin.engine.train import Training, train
 from iwin.errors import DataError
 from tests.runs import tiny_config, tiny_training, write_class_folders
@@ -83,7 +83,7 @@ def test_each_file_is_named_once(tmp_path: Path) -> None:
 def test_a_new_run_begins_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "bad_files.jsonl"
     path.write_text('{"split": "train", "path": "a", "reason": "b"}\n')
-    BadFiles(path, RunLog(None, Console(file=io.StringIO())))
+    BadFiles(path, RunLog(None, Console(file=io.StringIO()))).tell("train", BadVideos(1))
     assert read_bad_files(path) == []
 
 
@@ -119,7 +119,7 @@ def test_too_many_stop_the_run_with_everything_saved(clips: Path, tmp_path: Path
     assert len(named) > run.loader.bad.limit == 7
     again = training(clips, tmp_path / "run", epochs=3, resume_from=str(tmp_path / "run"))
     assert {video.path for video in again.loader.bad} == named
-    progress = load_state(tmp_path / "run", again.accelerator, again.layout)
+    progress = load_state(tmp_path / "run", again)
     assert 3 <= progress.batch <= 6
     with pytest.raises(DataError, match="with everything saved"):
         train(again, progress)

@@ -1,5 +1,7 @@
 import dataclasses
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from rich.console import Console
 from torch import Tensor
 
 from iwin.build import load_trained
 from iwin.checkpoint.io import read_weights
 from iwin.config.schema import RunConfig
-from iwin.engine.state import load_state
+from iwin.engine.log import RunLog
+from iwin.engine.resume import load_state
+from iwin.engine.state import Progress
 from iwin.engine.train import MAX_NONFINITE, Training, TrainingStopped, train
 from iwin.errors import CheckpointError, ConfigError, IwinError
 from tests.runs import tiny_config, tiny_training
@@ -233,7 +238,7 @@ def assert_goes_on_bit_for_bit(config: RunConfig, tmp_path: Path, *, stop_after:
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.manual_seed(99)
     resumed = tiny_training(config, tmp_path / "stopped")
-    progress = load_state(tmp_path / "stopped", resumed.accelerator, resumed.layout)
+    progress = load_state(tmp_path / "stopped", resumed)
     train(resumed, progress)
     assert_equal(weights(resumed), weights(whole))
     last = [records(tmp_path / name, "val")[-1] | {"timestamp": 0} for name in ("stopped", "whole")]
@@ -243,7 +248,7 @@ def assert_goes_on_bit_for_bit(config: RunConfig, tmp_path: Path, *, stop_after:
 def test_a_folder_without_state_is_refused(class_folders: Path, tmp_path: Path) -> None:
     run = tiny_training(tiny_config(class_folders), tmp_path)
     with pytest.raises(CheckpointError, match="no training state"):
-        load_state(tmp_path / "nowhere", run.accelerator, run.layout)
+        load_state(tmp_path / "nowhere", run)
 
 
 def test_another_batch_size_is_refused(class_folders: Path, tmp_path: Path) -> None:
@@ -251,7 +256,7 @@ def test_another_batch_size_is_refused(class_folders: Path, tmp_path: Path) -> N
     AcceleratorState._reset_state(reset_partial_state=True)
     other = tiny_training(tiny_config(class_folders, **{"data.train.batch_size": 3}), tmp_path)
     with pytest.raises(CheckpointError, match="videos of a batch is 3, was 4"):
-        load_state(tmp_path, other.accelerator, other.layout)
+        load_state(tmp_path, other)
 
 
 def test_what_was_trained_is_saved_before_it_is_validated(class_folders: Path, tmp_path: Path) -> None:
@@ -261,7 +266,7 @@ def test_what_was_trained_is_saved_before_it_is_validated(class_folders: Path, t
     with pytest.raises(IwinError):
         train(run)
     assert (tmp_path / "last.safetensors").exists()
-    assert load_state(tmp_path, run.accelerator, run.layout).epoch == 1
+    assert load_state(tmp_path, run).epoch == 1
 
 
 def test_a_best_score_that_does_not_exist_is_refused(class_folders: Path, tmp_path: Path) -> None:
@@ -273,11 +278,54 @@ def test_the_state_of_another_model_is_refused(class_folders: Path, tmp_path: Pa
     train(tiny_training(tiny_config(class_folders, epochs=1), tmp_path))
     AcceleratorState._reset_state(reset_partial_state=True)
     other = tiny_training(tiny_config(class_folders, **{"model.backbone.embed_dim": 16}), tmp_path)
-    with pytest.raises(CheckpointError, match="does not fit the run"):
-        load_state(tmp_path, other.accelerator, other.layout)
+    with pytest.raises(CheckpointError, match=r"another model: \d+ of \d+ tensors differ, the first is backbone"):
+        load_state(tmp_path, other)
 
 
 # ------------------------------------------------------------------------------------------- trouble
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.parametrize("spare", [-1, 1])
+def test_a_state_for_which_there_is_no_room_leaves_the_one_before(
+    class_folders: Path, tmp_path: Path, spare: int
+) -> None:
+    """The first file that is too large is that of the weights, or that of the optimiser."""
+    import resource
+
+    run = tiny_training(tiny_config(class_folders, epochs=1), tmp_path)
+    train(run)
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "state").iterdir()}
+    limit = sizes["model.safetensors"] + spare
+    assert limit < sizes["optimizer.bin"]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1]))
+    try:
+        with pytest.raises(
+            IwinError, match=r"state: the training state cannot be written \(.*\); the one before is kept"
+        ):
+            run.work_dir.save_state(run.accelerator, Progress(epoch=5), run.layout, run.metadata)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_log_that_cannot_be_written_holds_no_half_line(tmp_path: Path) -> None:
+    import resource
+
+    log = RunLog(tmp_path / "log.jsonl", Console(file=io.StringIO()))
+    log.record("train", loss=1.0)
+    before = (tmp_path / "log.jsonl").read_bytes()
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, usual[1]))
+    try:
+        with pytest.raises(IwinError, match=r"log\.jsonl: the log cannot be written"):
+            log.record("train", loss=2.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
 
 
 def test_gradients_that_stay_infinite_stop_the_run_and_name_the_clips(class_folders: Path, tmp_path: Path) -> None:

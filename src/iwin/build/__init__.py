@@ -18,6 +18,7 @@ from iwin.build.evaluation import view_average as view_average
 from iwin.build.models import build_model as build_model
 from iwin.build.models import compile_model as compile_model
 from iwin.build.models import create_model as create_model
+from iwin.build.resume import compare_settings as compare_settings
 from iwin.build.trained import Trained as Trained
 from iwin.build.trained import checkpoint_metadata as checkpoint_metadata
 from iwin.build.trained import load_trained as load_trained

@@ -23,6 +23,7 @@ from iwin.cli.launch import add_launch_options, choose_gpu, join_processes
 from iwin.cli.test import test_split
 from iwin.data.sources import exists, join
 from iwin.errors import CheckpointError, ConfigError
+from iwin.files import check_folder, write_atomically
 from iwin.process import keep_memory
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from iwin.config import RunConfig
     from iwin.engine.log import RunLog
+    from iwin.engine.state import Progress
     from iwin.engine.train import Training
 
 
@@ -37,9 +39,15 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Declare the verb."""
     parser = verbs.add_parser("train", help="train a recogniser", description="Train a recogniser.")
     parser.add_argument("config", metavar="CONFIG", help="a config file, or the name of one that comes with iwin")
-    parser.add_argument("--work-dir", metavar="DIR", help="folder of log and checkpoints (default work_dirs/<config>)")
     parser.add_argument(
-        "--resume-from", metavar="DIR", help="work directory, or a checkpoint in it, to go on from where it stopped"
+        "--work-dir",
+        metavar="DIR",
+        help="folder of log and checkpoints (default: that of --resume-from, else work_dirs/<config>)",
+    )
+    parser.add_argument(
+        "--resume-from",
+        metavar="DIR",
+        help="work directory, or a checkpoint in it, to go on from where it stopped",
     )
     parser.add_argument(
         "--data",
@@ -76,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
     from iwin.build import build_accelerator, build_training
     from iwin.config import dump_config, load_config, parse
     from iwin.engine.log import LOG_NAME, RunLog
-    from iwin.engine.state import load_state
     from iwin.engine.train import TrainingStopped, train
 
     loaded = load_config(args.config, [*data_options(args.data), *args.cfg_options])
@@ -85,14 +92,18 @@ def run(args: argparse.Namespace) -> int:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     tests = weights_to_test(config, last=args.test_last, best=args.test_best)
-    work_dir = Path(args.work_dir or config.work_dir or Path("work_dirs") / Path(args.config).stem)
+    work_dir = work_folder(config, args)
+    check_folder(work_dir)
+    changes = compare_with_saved(config)
 
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu, track_in=work_dir)
     if accelerator.device.type == "cpu":
         keep_memory()
-    log = RunLog(work_dir / LOG_NAME if accelerator.is_main_process else None, console(accelerator))
+    log = RunLog(work_dir / LOG_NAME if accelerator.is_main_process else None, console(accelerator), waits=True)
     for note in [*notes, *gpu_notes]:
         log.say(f"note: {note}")
+    if changes is not None:
+        log.warn(changes)
     set_seed(config.seed, deterministic=config.deterministic)
     config_text = dump_config(loaded.data)
     training = build_training(
@@ -103,17 +114,7 @@ def run(args: argparse.Namespace) -> int:
         config_text=config_text,
         compiled=args.compile,
     )
-    state = None
-    if config.resume_from is None and (work_dir / "state").exists():
-        log.warn(f"{work_dir} holds an earlier run: its checkpoints are replaced as this one makes its own")
-    if config.resume_from is not None:
-        state = load_state(config.resume_from, accelerator, training.layout)
-        if work_dir.resolve() not in (Path(config.resume_from).resolve(), Path(config.resume_from).resolve().parent):
-            state.best = state.best_epoch = None  # the best weights so far are in another folder
-        log.say(f"resumed from {config.resume_from} after epoch {state.epoch}, batch {state.batch}")
-    if accelerator.is_main_process:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        (work_dir / "config.py").write_text(config_text, encoding="utf-8")
+    state = begin(training, config, config_text=config_text)
     log.say(training.summary())
     # Depthwise weights have one input channel: these strides differ in name only, for the same places in memory.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
@@ -192,6 +193,36 @@ def resume_folder(name: str) -> str:
     return str(folder)
 
 
+def work_folder(config: "RunConfig", args: argparse.Namespace) -> Path:
+    """The run's folder: a run that goes on stays in its own, unless `--work-dir` names another."""
+    if args.work_dir:
+        return Path(args.work_dir)
+    if config.resume_from is not None:
+        return run_folder(config.resume_from)
+    return Path(config.work_dir or Path("work_dirs") / Path(args.config).stem)
+
+
+def run_folder(resume_from: str) -> Path:
+    """The work directory that a run goes on from, which may be named by the state folder in it."""
+    folder = Path(resume_from)
+    return folder.absolute().parent if (folder / "progress.json").exists() else folder
+
+
+def compare_with_saved(config: "RunConfig") -> str | None:
+    """What is to be said about settings that differ from those of the saved run that this one goes on from, if any do.
+
+    Raises:
+        CheckpointError: if there is no saved run, or it cannot be gone on from with these settings.
+    """
+    from iwin.build import compare_settings
+    from iwin.engine.state import read_state
+
+    if config.resume_from is None:
+        return None
+    saved = read_state(config.resume_from)
+    return None if saved.settings is None else compare_settings(saved.settings, config, source=saved.folder)
+
+
 def weights_to_test(config: "RunConfig", *, last: bool, best: bool) -> list[str]:
     """Names of the checkpoints to test after training.
 
@@ -209,6 +240,36 @@ def weights_to_test(config: "RunConfig", *, last: bool, best: bool) -> list[str]
 
 
 # ---------------------------------------------------------------------------------------------- running
+
+
+def begin(training: "Training", config: "RunConfig", *, config_text: str) -> "Progress | None":
+    """Restore the saved state that a run goes on from, then write the first of its files.
+
+    The files of another run in the same folder are moved aside.
+
+    Returns:
+        Where the saved run stood; None at the beginning of a run.
+    """
+    from iwin.engine.resume import load_state
+
+    log, work_dir = training.log, training.work_dir
+    state, goes_on_here = None, False
+    if config.resume_from is not None:
+        state = load_state(config.resume_from, training)
+        goes_on_here = run_folder(config.resume_from).resolve() == work_dir.path.resolve()
+        if not goes_on_here:
+            state.best = state.best_epoch = None  # the best weights so far are in another folder
+        log.say(f"resumed from {config.resume_from} after epoch {state.epoch}, batch {state.batch}")
+    if training.accelerator.is_main_process:
+        earlier = None if goes_on_here else work_dir.set_aside()
+        write_atomically(work_dir.path / "config.py", lambda file: file.write_text(config_text, encoding="utf-8"))
+        log.open()
+        if earlier is not None:
+            log.warn(
+                f"{work_dir.path} held another run, which now lies in {earlier}; to go on with that one: "
+                f"--resume-from {earlier}"
+            )
+    return state
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class BadFiles:
     """The bad videos of a run: each is named once, in the log and in a file, whatever process or split meets it.
 
     Args:
-        path: the file; None keeps none (processes other than the first).
+        path: the file, begun anew when bad videos are first told of; None keeps none (processes other than the first).
         log: the run's.
         known: lines of an earlier part of the run, which stay in the file.
     """
@@ -57,9 +57,7 @@ class BadFiles:
     def __init__(self, path: Path | None, log: RunLog, *, known: Iterable[BadFile] = ()) -> None:
         self._path, self._log = path, log
         self._known = {file.path: file for file in known}
-        if path is not None and (self._known or path.exists()):
-            text = "".join(_line(file) for file in self._known.values())
-            write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        self._is_begun = False
 
     def known_among(self, paths: Collection[str]) -> list[BadVideo]:
         """Those of an earlier part of the run that are in a split of these paths."""
@@ -71,6 +69,8 @@ class BadFiles:
 
         All processes have to call it. Afterwards all of them know of the same bad videos.
         """
+        if not self._is_begun:
+            self._begin()
         met: list[BadVideo] = gather_object(bad.take_new())
         bad.learn(met)
         for video in met:
@@ -84,6 +84,12 @@ class BadFiles:
         """Why there are too many, naming the first of them, and the file with all that were met."""
         is_kept = self._path is not None and self._path.exists()
         return bad.complaint() + (f"\nAll that were met are named in {self._path}" if is_kept else "")
+
+    def _begin(self) -> None:
+        self._is_begun = True
+        if self._path is not None and (self._known or self._path.exists()):
+            text = "".join(_line(file) for file in self._known.values())
+            write_atomically(self._path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _write(self, file: BadFile) -> None:
         assert self._path is not None

@@ -1,7 +1,9 @@
 """What a run tells: JSON lines always, a progress bar where there is a terminal, plain lines where there is none."""
 
+import errno
 import json
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from iwin.errors import DataError
+from iwin.errors import DataError, IwinError
 
 T = TypeVar("T")
 
@@ -40,20 +42,46 @@ class RunLog:
     Args:
         path: the JSON-lines file; records are appended. None keeps none (processes other than the first).
         console: where lines for people go.
+        waits: whether records wait in memory until `open` is called, so that a run which is refused writes nothing.
     """
 
-    def __init__(self, path: Path | None, console: Console) -> None:
+    def __init__(self, path: Path | None, console: Console, *, waits: bool = False) -> None:
         self.path = path
         self.console = console
+        self._waiting: list[bytes] | None = [] if waits and path is not None else None
+
+    def open(self) -> None:
+        """Write the records that wait, and from now on each at once."""
+        waiting, self._waiting = self._waiting or [], None
+        for line in waiting:
+            self._write(line)
 
     def record(self, mode: str, **values: Any) -> None:
-        """Append a record of some mode ("train", "val", …) to the file."""
-        if self.path is not None:
+        """Append a record of some mode ("train", "val", …) to the file.
+
+        Raises:
+            IwinError: if it cannot be written; no part of it is in the file then.
+        """
+        record = {"mode": mode, **values, "timestamp": round(time.time(), 3)}
+        text = json.dumps({key: value if _is_json(value) else None for key, value in record.items()})
+        line = f"{text}\n".encode()
+        if self._waiting is not None:
+            self._waiting.append(line)
+        else:
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        if self.path is None:
+            return
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            record = {"mode": mode, **values, "timestamp": round(time.time(), 3)}
-            line = json.dumps({key: value if _is_json(value) else None for key, value in record.items()})
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            with self.path.open("ab", buffering=0) as file:
+                written = file.write(line)
+                if written != len(line):
+                    file.truncate(file.tell() - written)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise IwinError(f"{self.path}: the log cannot be written ({error.strerror or error})") from None
 
     def say(self, text: str) -> None:
         """Print a line for people."""

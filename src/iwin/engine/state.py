@@ -7,19 +7,30 @@ A work directory holds
     epoch_<n>.safetensors   weights after an epoch
     last.safetensors        the newest of them, best.safetensors the best (other names of the same files)
     state/                  everything that training needs to go on: weights, optimiser, scaler, random state, progress
+    earlier_<n>/            all of that of an earlier run in the same folder
 """
 
+import itertools
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from iwin.checkpoint.io import save_weights
-from iwin.errors import CheckpointError
-from iwin.files import empty_folder, link, recover_folder, replace_folder, save_json
+from iwin.errors import CheckpointError, IwinError
+from iwin.files import completed_folder, empty_folder, link, replace_folder, save_json
 from iwin.models.recognizer import IwinRecognizer
+
+RUN_MARKS = ("log.jsonl", "epoch_*.safetensors", "last.safetensors", "best.safetensors", "state", "state.old")
+"""Files in a work directory that tell of an earlier run."""
+
+RUN_EXTRAS = ("config.py", "bad_files.jsonl", "last_pred.pkl", "best_pred.pkl", "state.tmp")
+"""What may lie beside them."""
 
 Layout = Mapping[str, int]
 """What decides which videos an optimiser step sees: processes, batch size, accumulation, videos, seed."""
@@ -43,6 +54,25 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class SavedState:
+    """What a saved state says of itself.
+
+    Attributes:
+        folder: where it lies.
+        progress: where training stood.
+        layout: what must be the same to go on from it.
+        fingerprints: of the data, by split.
+        settings: of the run (`RunConfig`), as JSON has them; None in a state that was saved without them.
+    """
+
+    folder: Path
+    progress: Progress
+    layout: Layout
+    fingerprints: Mapping[str, str]
+    settings: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class WorkDir:
     """The folder of a run; only the main process writes to it, except for each process's random state.
 
@@ -54,13 +84,30 @@ class WorkDir:
     path: Path
     keep: int | None = None
 
+    def set_aside(self) -> Path | None:
+        """Move the files of an earlier run into a folder of their own; None where there was none.
+
+        Raises:
+            IwinError: if they cannot be moved.
+        """
+        if not any(path for pattern in RUN_MARKS for path in self.path.glob(pattern)):
+            return None
+        folder = next(path for n in itertools.count(1) if not (path := self.path / f"earlier_{n}").exists())
+        try:
+            folder.mkdir()
+            for path in [path for pattern in (*RUN_MARKS, *RUN_EXTRAS) for path in self.path.glob(pattern)]:
+                path.rename(folder / path.name)
+        except OSError as error:
+            raise IwinError(f"{folder}: the files of an earlier run cannot be moved there ({error.strerror})") from None
+        return folder
+
     @property
     def state(self) -> Path:
         """Folder of the full training state."""
         return self.path / "state"
 
     def save_state(
-        self, accelerator: Accelerator, progress: Progress, layout: Layout, fingerprints: Mapping[str, str]
+        self, accelerator: Accelerator, progress: Progress, layout: Layout, metadata: Mapping[str, str]
     ) -> None:
         """Write the full state in the place of the old one.
 
@@ -68,19 +115,33 @@ class WorkDir:
             accelerator: the run's.
             progress: where training stands.
             layout: what must be the same to go on from it.
-            fingerprints: of the data, by split; for whoever wants to know.
+            metadata: what checkpoints carry; the settings ("config") and the data's fingerprints in it are kept, to be
+                compared with those of the run that goes on.
+
+        Raises:
+            IwinError: if it cannot be written; the old one is left as it was.
         """
         staging = self.state.with_name("state.tmp")
-        if accelerator.is_main_process:
-            empty_folder(staging)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(staging))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            save_json(staging / "progress.json", asdict(progress))
-            save_json(staging / "layout.json", dict(layout))
-            save_json(staging / "fingerprints.json", dict(fingerprints))
-            replace_folder(staging, self.state)
+        try:
+            if accelerator.is_main_process:
+                empty_folder(staging)
+            accelerator.wait_for_everyone()
+            accelerator.save_state(str(staging))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                save_json(staging / "progress.json", asdict(progress))
+                save_json(staging / "layout.json", dict(layout))
+                save_json(staging / "fingerprints.json", json.loads(metadata.get("fingerprints", "{}")))
+                if "config" in metadata:
+                    save_json(staging / "config.json", json.loads(metadata["config"]))
+                replace_folder(staging, self.state)
+        except (OSError, RuntimeError, SafetensorError, IwinError) as error:
+            reason = _reason(error)
+            if reason is None:
+                raise
+            shutil.rmtree(staging, ignore_errors=True)
+            kept = "; the one before is kept" if self.state.exists() else ""
+            raise IwinError(f"{self.state}: the training state cannot be written ({reason}){kept}") from None
         accelerator.wait_for_everyone()
 
     def save_epoch(self, model: IwinRecognizer, epoch: int, *, metadata: Mapping[str, str]) -> Path:
@@ -100,38 +161,49 @@ class WorkDir:
         save_json(self.state / "progress.json", asdict(progress))
 
 
-def load_state(path: str | Path, accelerator: Accelerator, layout: Layout) -> Progress:
-    """Restore everything that `WorkDir.save_state` wrote, into the objects that the accelerator prepared.
+def read_state(path: str | Path) -> SavedState:
+    """What a saved state says of itself; nothing is loaded, and nothing changed.
 
     Args:
         path: the work directory or its state folder.
-        accelerator: the run's.
-        layout: the run's; it must be that of the state.
 
     Raises:
-        CheckpointError: if there is no complete state, or it belongs to another model or layout.
+        CheckpointError: if there is no complete state.
     """
     folder = Path(path)
     if not (folder / "progress.json").exists():
-        folder = folder / "state"
-        if accelerator.is_main_process:
-            recover_folder(folder)
-        accelerator.wait_for_everyone()
+        folder = completed_folder(folder / "state")
     try:
-        progress = Progress(**json.loads((folder / "progress.json").read_text()))
-        saved = json.loads((folder / "layout.json").read_text())
-    except (OSError, ValueError, TypeError):
+        found = {name: _read_json(folder / f"{name}.json") for name in ("progress", "layout", "fingerprints")}
+        settings = _read_json(folder / "config.json") if (folder / "config.json").exists() else None
+        progress = Progress(**found["progress"])
+        place = (found["progress"]["epoch"], found["progress"]["batch"])
+        if not all(type(number) is int and number >= 0 for number in place):
+            raise ValueError
+    except FileNotFoundError:
         raise CheckpointError(
             f"{path}: holds no training state to resume from; give the work directory of a run that saved one"
         ) from None
-    changed = [f"{name} is {new}, was {saved.get(name)}" for name, new in layout.items() if saved.get(name) != new]
-    if changed:
+    except (OSError, ValueError, TypeError, KeyError):
         raise CheckpointError(
-            f"{folder}: this training state cannot be gone on from exactly: {'; '.join(changed)}. Set them as they "
-            "were, or start a new run from its weights with load_from"
-        )
-    try:
-        accelerator.load_state(str(folder))
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{folder}: this training state does not fit the run ({error})") from None
-    return progress
+            f"{folder}: this training state is damaged: what is in its JSON files was not written by a run; start a "
+            "new run from its weights with load_from"
+        ) from None
+    return SavedState(folder, progress, found["layout"], found["fingerprints"], settings)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise TypeError(path)
+    return value
+
+
+def _reason(error: Exception) -> str | None:
+    """Why writing failed, in a line; None for errors that have nothing to do with writing."""
+    if isinstance(error, RuntimeError):  # torch's archive writer hides the cause
+        is_writer = any(name in str(error) for name in ("inline_container", "PytorchStreamWriter"))
+        return "is there room on the disk?" if is_writer else None
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error).strip().partition("\n")[0]

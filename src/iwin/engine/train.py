@@ -141,7 +141,7 @@ def train(run: Training, state: Progress | None = None) -> Progress:
             train_epoch(run, state)
         except DataError:
             if run.accelerator.num_processes == 1 and (state.epoch or state.batch):
-                run.work_dir.save_state(run.accelerator, state, run.layout, run.fingerprints)
+                run.work_dir.save_state(run.accelerator, state, run.layout, run.metadata)
             raise
         state.epoch, state.batch = state.epoch + 1, 0
         last = state.epoch == run.epochs
@@ -251,7 +251,7 @@ def stop_if_requested(run: Training, state: Progress) -> None:
         run.accelerator.set_trigger()
     if run.accelerator.check_trigger():
         run.bad_files.tell("train", run.loader.bad)
-        run.work_dir.save_state(run.accelerator, state, run.layout, run.fingerprints)
+        run.work_dir.save_state(run.accelerator, state, run.layout, run.metadata)
         stopped = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
         go_on = f"to go on exactly from here, run the same command with --resume-from {run.work_dir.path}"
         if run.loader.bad.exceeded:
@@ -283,7 +283,7 @@ def save(run: Training, state: Progress) -> None:
     if run.accelerator.is_main_process:
         path = run.work_dir.save_epoch(run.recognizer, state.epoch, metadata=run.metadata)
         run.log.say(f"saved {path}")
-    run.work_dir.save_state(run.accelerator, state, run.layout, run.fingerprints)
+    run.work_dir.save_state(run.accelerator, state, run.layout, run.metadata)
 
 
 def track(run: Training, mode: str, record: Mapping[str, float], *, iteration: int) -> None:
