@@ -133,6 +133,23 @@ def test_mmcvs_own_accumulation_multiplies_the_batch(tmp_path: Path) -> None:
     assert not run.optim.mixed_precision
 
 
+@pytest.mark.parametrize(
+    ("option", "batch", "accumulation", "precision"),
+    [
+        ("optimizer_config.update_interval=4", 8, 4, False),
+        ("optimizer_config.use_fp16=True", 8, 1, True),
+        ("optimizer_config.cumulative_iters=4", 32, 4, False),
+    ],
+)
+def test_a_hook_without_a_type_is_the_one_whose_words_it_uses(
+    option: str, batch: int, accumulation: int, precision: bool
+) -> None:
+    run = run_of(option, config="iwin_nano_demo")
+    assert run.data.train
+    assert (run.data.train.batch_size, run.optim.accumulation) == (batch, accumulation)
+    assert (run.optim.grad_clip, run.optim.mixed_precision) == (5, precision)
+
+
 def test_validation_takes_the_common_numbers_where_it_has_none_of_its_own(tmp_path: Path) -> None:
     pipeline = [{"type": "SampleFrames", "clip_len": 8, "test_mode": True}, {"type": "DecordDecode"}]
     dataset = {"type": "VideoDataset", "ann_file": "a", "pipeline": pipeline}

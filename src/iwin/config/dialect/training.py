@@ -159,17 +159,23 @@ class GradientCumulativeOptimizerHook(Hook):
         return self.cumulative_iters
 
 
-def _plain_unless_named(config: Any) -> Any:
+def _named(config: Any) -> Any:
+    """The hook's type where it is not said: the one whose words are used, or the plain one."""
     # In place, for it is our own copy and problems are found again by the identity of its dicts.
     if isinstance(config, dict):
-        config.setdefault("type", "OptimizerHook")
+        own = {
+            "update_interval": "DistOptimizerHook",
+            "use_fp16": "DistOptimizerHook",
+            "cumulative_iters": "GradientCumulativeOptimizerHook",
+        }
+        config.setdefault("type", next((name for word, name in own.items() if word in config), "OptimizerHook"))
     return config
 
 
 AnyHook = Annotated[
     OptimizerHook | DistOptimizerHook | GradientCumulativeOptimizerHook,
     Field(discriminator="type"),
-    BeforeValidator(_plain_unless_named),
+    BeforeValidator(_named),
 ]
 
 
