@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from iwin.checkpoint.io import read_weights, save_weights
 from iwin.engine.log import read_log
 from tests.commands import SMALL, Result, iwin
 
@@ -156,3 +157,40 @@ def test_a_folder_that_may_not_be_written_to_is_refused(folder: Path) -> None:
     (folder / "run").chmod(0o755)
     assert "iwin: run: cannot be written to, since you may not write in" in result.stderr
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+
+
+# ------------------------------------------------------------------------------------------- labels and weights
+
+
+def write_lists(folder: Path, labels: tuple[int, ...]) -> None:
+    """lists/train.txt and lists/val.txt, with a video for each label."""
+    videos = sorted(folder.joinpath("clips", "train").rglob("*.mp4"))
+    (folder / "lists").mkdir()
+    text = "".join(f"{video}, {label}\n" for video, label in zip(videos, labels, strict=False))
+    for split in ("train", "val"):
+        (folder / "lists" / f"{split}.txt").write_text(text)
+
+
+def test_labels_with_gaps_are_told(folder: Path) -> None:
+    write_lists(folder, (2, 7, 2))
+    result = train(folder, "total_epochs=1", args=("--work-dir", "new", "--no-validate"), data="lists")
+    assert result.status == 0, result.err
+    told = "train.txt: 6 of the 8 classes that its labels count have no video (0, 1, 3, 4, 5, …); labels should count"
+    assert told in result.err
+    assert any(told in record["message"] for record in read_log(folder / "new") if record["mode"] == "warning")
+
+
+def test_a_label_that_can_be_no_class_is_refused(folder: Path) -> None:
+    write_lists(folder, (0, 2_000_000_000))
+    assert "has label 2000000000, which would make" in refused(train(folder, args=("--work-dir", "new"), data="lists"))
+    assert not (folder / "new").exists()
+
+
+def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
+    weights = read_weights(folder / "run" / "last.safetensors")
+    weights.state["backbone.layers.0.blocks.0.norm1.weight"][3] = torch.nan
+    save_weights(folder / "broken.safetensors", weights.state, weights.metadata)
+    result = train(folder, "load_from=broken.safetensors", args=("--work-dir", "new"))
+    assert "broken.safetensors: holds numbers that are not finite, in 1 tensors" in refused(result)
+    assert "the first is backbone.layers.0.blocks.0.norm1.weight" in result.err
+    assert not (folder / "new").exists()

@@ -121,6 +121,24 @@ def test_labels_that_the_model_does_not_have_are_refused() -> None:
         annotations.check_labels(5)
 
 
+def test_a_video_of_class_folders_is_named_with_its_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.mp4", "b/1.mp4")
+    with pytest.raises(DataError, match=rf"^{tmp_path}: b/1\.mp4 has label 1, but the model has 1 classes"):
+        read_class_folders(tmp_path).check_labels(1)
+
+
+def test_a_label_that_can_be_no_class_is_refused_where_classes_are_counted() -> None:
+    samples = (Sample("a.mp4", (0,)), Sample("b.mp4", (2, 2_000_000_000)))
+    with pytest.raises(DataError, match=r"list\.txt: b\.mp4 has label 2000000000, .*below 100000 unless"):
+        Annotations(samples, None, "list.txt").count_classes()
+    assert Annotations((Sample("a.mp4", (99_999,)),), None, "list.txt").count_classes() == 100_000
+
+
+def test_labels_that_no_video_has_are_found() -> None:
+    annotations = Annotations((Sample("a.mp4", (2,)), Sample("b.mp4", (5, 0))), None, "list.txt")
+    assert annotations.unused_labels() == [1, 3, 4]
+
+
 def test_class_names_that_do_not_suffice_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4")
     (tmp_path / "list.txt").write_text("a.mp4 2\n")
@@ -223,6 +241,13 @@ def test_a_line_can_end_in_several_labels(tmp_path: Path) -> None:
     assert annotations.num_classes == 5
     with pytest.raises(DataError, match=r"a\.mp4 has label 3, but the model has 3 classes"):
         annotations.check_labels(3)
+
+
+def test_several_labels_that_were_not_announced_are_refused_with_their_line(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4", "b.mp4 7")
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 7 1\na.mp4 0, 3 1\n")
+    with pytest.raises(DataError, match=r"list\.txt:3: names several labels of .*a\.mp4; .* need multi_class=True"):
+        read_list(tmp_path / "list.txt", root=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from iwin.engine.optim import ParamRule, build_optimizer, parameter_groups
 from iwin.engine.schedule import Schedule
 from iwin.engine.state import WorkDir
 from iwin.engine.train import Training
-from iwin.errors import ConfigError
+from iwin.errors import CheckpointError, ConfigError
 from iwin.models.recognizer import IwinRecognizer
 from iwin.transforms.mix import Blend
 
@@ -42,13 +42,19 @@ def build_training(
     if config.data.train is None:
         raise ConfigError("data.train is missing: training needs a training split")
     annotations = build_annotations(config.data.train, name="train")
-    num_classes = config.model.num_classes or annotations.num_classes
+    num_classes = config.model.num_classes or annotations.count_classes()
     annotations.check_labels(num_classes)
     check_label_maps(config.data.train, num_classes)
     if num_classes != annotations.num_classes:
         log.warn(
             f"the model has {num_classes} classes, the data {annotations.num_classes}; "
-            "leave model.cls_head.num_classes out to take the data's"
+            "set model.cls_head.num_classes=None to take the data's"
+        )
+    elif annotations.classes is None and (unused := annotations.unused_labels()):
+        few = ", ".join(map(str, unused[:5])) + (", …" if len(unused) > 5 else "")
+        log.warn(
+            f"{annotations.source}: {len(unused)} of the {num_classes} classes that its labels count have no video "
+            f"({few}); labels should count from 0 without gaps"
         )
     model = build_model(config.model, num_classes=num_classes)
     start_from_weights(config, model, log)
@@ -133,6 +139,7 @@ def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: Run
     source = config.load_from or config.model.pretrained
     if source is not None:
         report = load_weights(model, source)
+        check_finite(model, str(source))
         tell = log.warn if report.warnings else log.say
         tell(str(report))
         said = config.model.pretrained_image
@@ -148,6 +155,16 @@ def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: Run
             "published accuracy."
         )
     return None
+
+
+def check_finite(model: IwinRecognizer, source: str) -> None:
+    """Refuse weights that no learning rate could train, naming the first tensor."""
+    broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{source}: holds numbers that are not finite, in {len(broken)} tensors, the first is {broken[0]}; "
+            "training cannot start from them: choose a checkpoint from before they became so"
+        )
 
 
 def check_label_maps(split: schema.SplitSettings, num_classes: int) -> None:

@@ -32,6 +32,9 @@ LIST_LINE = re.compile(r"(?P<path>.+?)(\s*,\s*|\s+)(?P<label>\d+)")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "action")
 """What tables and tar files call a label."""
 
+MAX_COUNTED = 100_000
+"""Classes that are taken from the labels alone; a larger number is an identifier or a date, and no class."""
+
 SPLIT_NAMES = (("train", "training"), ("val", "validation", "valid", "dev"), ("test", "testing", "eval"))
 """Names of the same split."""
 
@@ -116,6 +119,31 @@ class Annotations:
         """Number of classes: of the names, or else the largest label plus one."""
         return len(self.classes) if self.classes else 1 + max(max(sample.labels, default=0) for sample in self.samples)
 
+    def name(self, sample: Sample) -> str:
+        """What messages call a video: its path, below the source where that is a folder."""
+        return sample.path.removeprefix(f"{str(self.source).rstrip('/')}/")
+
+    def count_classes(self) -> int:
+        """The number of classes, for a model that takes it from the data.
+
+        Raises:
+            DataError: if the largest label without a name can be no class, naming its video.
+        """
+        if self.classes is None:
+            highest = max(self.samples, key=lambda sample: max(sample.labels))
+            if max(highest.labels) >= MAX_COUNTED:
+                raise DataError(
+                    f"{self.source}: {self.name(highest)} has label {max(highest.labels)}, which would make as many "
+                    f"classes; labels count from 0, below {MAX_COUNTED} unless model.cls_head.num_classes or a "
+                    "classes.txt says how many there are; mend it"
+                )
+        return self.num_classes
+
+    def unused_labels(self) -> list[int]:
+        """The classes that no video has."""
+        used = {label for sample in self.samples for label in sample.labels}
+        return [label for label in range(self.num_classes) if label not in used]
+
     def check_labels(self, num_classes: int) -> None:
         """Refuse labels that a model of `num_classes` classes does not have.
 
@@ -125,7 +153,7 @@ class Annotations:
         for sample in self.samples:
             if max(sample.labels) >= num_classes:
                 raise DataError(
-                    f"{self.source}: {Path(sample.path).name} has label {max(sample.labels)}, but the model has "
+                    f"{self.source}: {self.name(sample)} has label {max(sample.labels)}, but the model has "
                     f"{num_classes} classes (labels count from 0); set model.cls_head.num_classes to the number of "
                     "classes"
                 )
@@ -154,6 +182,9 @@ class FrameList(NamedTuple):
 
 TRIED = 20
 """Videos at the start of a list of which one has to exist."""
+
+SEVERAL_LABELS = re.compile(r"(?P<path>.+?)((\s*,\s*|\s+)\d+)+")
+"""A path that ends in numbers, as one is read from a line of several labels."""
 
 
 def read_list(
@@ -207,6 +238,8 @@ def read_list(
     annotations = Annotations(tuple(samples), _read_class_names(names), path)
     if not strict:
         return annotations
+    if not multi_label:
+        _refuse_several_labels([(number, sample) for (number, _), sample in zip(wanted, samples, strict=True)], source)
     _check_root(samples, source, root)
     if annotations.classes:
         highest = max(max(sample.labels) for sample in samples)
@@ -249,6 +282,26 @@ def _line_parser(*, multi_label: bool, frames: FrameList | None) -> Callable[[st
         return Sample(join(root, match["path"]), labels, stored)
 
     return parse
+
+
+def _refuse_several_labels(samples: Sequence[tuple[int, Sample]], source: str) -> None:
+    """Refuse lines of several labels, of which all but the last were read as a part of the path.
+
+    Args:
+        samples: the line's number and what was read from it.
+        source: the list.
+    """
+    doubtful = [
+        (number, sample, match["path"])
+        for number, sample in samples
+        if (match := SEVERAL_LABELS.fullmatch(sample.path)) and sample.stored is None
+    ]
+    for number, sample, path in doubtful[: 3 if is_url(samples[0][1].path) else TRIED]:
+        if not exists(sample.path) and exists(path):
+            raise DataError(
+                f"{source}:{number}: names several labels of {path}; lists of several labels a video need "
+                "multi_class=True (data.<split>.multi_class and model.cls_head.multi_class)"
+            )
 
 
 def _check_root(samples: Sequence[Sample], source: str, root: str) -> None:

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -233,7 +232,7 @@ def set_learning_rates(run: Training, *, iteration: int) -> float:
 
 def describe_nonfinite(run: Training, batch: Batch) -> str:
     """Why training stops when the gradients stay infinite or NaN, naming the last clips."""
-    paths = ", ".join(Path(run.annotations.samples[index].path).name for index in batch.indices.tolist())
+    paths = ", ".join(run.annotations.name(run.annotations.samples[index]) for index in batch.indices.tolist())
     return (
         f"the gradients were infinite or NaN in {MAX_NONFINITE} optimiser steps in a row, lastly with {paths}; "
         "lower the learning rate, clip gradients (optimizer_config.grad_clip) or train in bf16 or full precision"
