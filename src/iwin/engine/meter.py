@@ -1,6 +1,7 @@
 """Running figures of training between two log lines."""
 
 import time
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
@@ -14,12 +15,14 @@ class Meter:
 
     Args:
         accelerator: the run's; readings are averages over its processes.
+        counted: `sums` of a part of the run that was stopped before its next reading.
     """
 
-    def __init__(self, accelerator: Accelerator) -> None:
+    def __init__(self, accelerator: Accelerator, counted: Sequence[float] = ()) -> None:
         self.accelerator = accelerator
-        # Sums of the loss, top-1 hits, top-5 hits and clips.
-        self._sums = torch.zeros(4, device=accelerator.device)
+        # Sums of the loss, top-1 hits, top-5 hits and clips. Those of all processes before are counted by one of them.
+        before = counted if counted and accelerator.is_main_process else (0.0, 0.0, 0.0, 0.0)
+        self._sums = torch.tensor(before, device=accelerator.device)
         self._waited = 0.0
         self._batches = 0
         self._step: dict[str, float] = {}
@@ -43,6 +46,10 @@ class Meter:
     def ready_for_data(self) -> None:
         """The loop is about to ask for the next batch."""
         self._asked = time.perf_counter()
+
+    def sums(self) -> tuple[float, ...]:
+        """What has been counted since the last reading, over all processes, for a meter that goes on from here."""
+        return tuple(self.accelerator.reduce(self._sums).tolist())
 
     def read(self) -> dict[str, float]:
         """Averages since the last reading, over all processes; times are seconds a batch."""

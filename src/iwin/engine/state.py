@@ -45,12 +45,14 @@ class Progress:
         batch: batches done in the current epoch.
         best: best value so far of the score that decides, None before the first validation.
         best_epoch: epoch that gave it, counted from 1.
+        counted: what the current epoch's next record counts of the batches done (`Meter.sums`).
     """
 
     epoch: int = 0
     batch: int = 0
     best: float | None = None
     best_epoch: int | None = None
+    counted: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

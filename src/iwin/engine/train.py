@@ -161,7 +161,8 @@ def train_epoch(run: Training, state: Progress) -> None:
     """One pass over the training data, from batch `state.batch` on."""
     run.model.train()
     run.batches.begin(state.epoch, batch=state.batch)
-    meter = Meter(run.accelerator)
+    meter = Meter(run.accelerator, state.counted)
+    state.counted = ()
     title = f"epoch {state.epoch + 1}/{run.epochs}"
     loader = progress(run.loader, console=run.log.console, title=title, total=len(run.batches), done=state.batch)
     for index, batch in enumerate(loader, state.batch):
@@ -210,7 +211,7 @@ def train_epoch(run: Training, state: Progress) -> None:
             if advice := run.advice(record):
                 run.log.warn(advice)
         if steps_now:
-            stop_if_requested(run, state)
+            stop_if_requested(run, state, meter)
         meter.ready_for_data()
 
 
@@ -239,7 +240,7 @@ def describe_nonfinite(run: Training, batch: Batch) -> str:
     )
 
 
-def stop_if_requested(run: Training, state: Progress) -> None:
+def stop_if_requested(run: Training, state: Progress, meter: Meter | None = None) -> None:
     """Save the state and stop, all processes together, if any was asked to or met too many bad videos.
 
     Raises:
@@ -250,6 +251,7 @@ def stop_if_requested(run: Training, state: Progress) -> None:
         run.accelerator.set_trigger()
     if run.accelerator.check_trigger():
         run.bad_files.tell("train", run.loader.bad)
+        state.counted = meter.sums() if meter is not None else ()
         run.work_dir.save_state(run.accelerator, state, run.layout, run.metadata)
         stopped = f"stopped in epoch {state.epoch + 1} after batch {state.batch}"
         go_on = f"to go on exactly from here, run the same command with --resume-from {run.work_dir.path}"
