@@ -35,7 +35,7 @@ def tiny_config(data: Path, **changes: Any) -> RunConfig:
     crop = {"kind": "center_crop", "size": (32, 32)}
     split = {"root": str(data), "num_workers": 0, "batch_size": 4}
     settings: dict[str, Any] = {
-        "model": {"backbone": NANO, "dropout": 0.0, "num_frames": 4},
+        "model": {"backbone": {**NANO}, "dropout": 0.0, "num_frames": 4},
         "data": {
             "train": {**split, "sampling": CLIP, "transforms": [crop, {"kind": "flip"}]},
             "val": {**split, "sampling": {**CLIP, "test_mode": True}, "transforms": [crop]},
