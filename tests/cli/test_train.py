@@ -76,6 +76,20 @@ def test_what_a_state_cannot_be_gone_on_from_with_is_refused_before_anything_is_
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("optimizer.type=SGD", "is that of another optimiser"),
+        ("model.backbone.embed_dim=12", "is that of another model: 88 of 89 tensors differ, the first is backbone."),
+    ],
+)
+def test_a_state_without_settings_tells_by_its_tensors(folder: Path, option: str, told: str) -> None:
+    (folder / "run" / "state" / "config.json").unlink()
+    before = contents(folder)
+    assert told in refused(train(folder, "total_epochs=2", option))
+    assert contents(folder) == before
+
+
 def test_other_data_of_the_same_size_are_told(folder: Path) -> None:
     shutil.copytree(folder / "clips", folder / "swapped")
     names = [folder / "swapped" / "train" / name for name in ("class 0", "aside", "class 1")]
