@@ -188,7 +188,7 @@ for prediction in Predictor("run/best.safetensors", device="cpu").predict_each([
 """
 
 
-@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("piped", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_script_that_reads_videos_in_a_process_runs_once(trained: Path, tmp_path: Path, piped: bool) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

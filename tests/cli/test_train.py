@@ -205,6 +205,5 @@ def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
     weights.state["backbone.layers.0.blocks.0.norm1.weight"][3] = torch.nan
     save_weights(folder / "broken.safetensors", weights.state, weights.metadata)
     result = train(folder, "load_from=broken.safetensors", args=("--work-dir", "new"))
-    assert "broken.safetensors: holds numbers that are not finite, in 1 tensors" in refused(result)
-    assert "the first is backbone.layers.0.blocks.0.norm1.weight" in result.err
+    assert "its weights are not finite (backbone.layers.0.blocks.0.norm1.weight holds" in refused(result)
     assert not (folder / "new").exists()

@@ -264,9 +264,9 @@ layer(x) if made is None else made.backward(grad)
     ("kernel", "layer", "shape", "backward"),
     [
         ("block", "IwinBlock(64, num_heads=2)", (1, 8, 200, 200, 64), False),
-        ("embed_backward", "PatchEmbed(96)", (1, 3, 2, 2000, 3000), True),
-        ("downsample_backward", "Downsample(64)", (1, 1, 1000, 1500, 64), True),
-        ("linear", "Linear(8192, 8192)", (1, 1, 1, 2000, 8192), False),
+        pytest.param("embed_backward", "PatchEmbed(96)", (1, 3, 2, 2000, 3000), True, marks=pytest.mark.slow),
+        pytest.param("downsample_backward", "Downsample(64)", (1, 1, 1000, 1500, 64), True, marks=pytest.mark.slow),
+        pytest.param("linear", "Linear(8192, 8192)", (1, 1, 1, 2000, 8192), False, marks=pytest.mark.slow),
     ],
 )
 def test_a_lack_of_memory_is_an_error_and_no_crash(

@@ -24,7 +24,7 @@ from iwin.engine.optim import ParamRule, build_optimizer, parameter_groups
 from iwin.engine.schedule import Schedule
 from iwin.engine.state import WorkDir
 from iwin.engine.train import Training
-from iwin.errors import CheckpointError, ConfigError
+from iwin.errors import ConfigError
 from iwin.models.recognizer import IwinRecognizer
 from iwin.transforms.mix import Blend
 
@@ -139,7 +139,6 @@ def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: Run
     source = config.load_from or config.model.pretrained
     if source is not None:
         report = load_weights(model, source)
-        check_finite(model, str(source))
         tell = log.warn if report.warnings else log.say
         tell(str(report))
         said = config.model.pretrained_image
@@ -155,16 +154,6 @@ def start_from_weights(config: schema.RunConfig, model: IwinRecognizer, log: Run
             "published accuracy."
         )
     return None
-
-
-def check_finite(model: IwinRecognizer, source: str) -> None:
-    """Refuse weights that no learning rate could train, naming the first tensor."""
-    broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
-    if broken:
-        raise CheckpointError(
-            f"{source}: holds numbers that are not finite, in {len(broken)} tensors, the first is {broken[0]}; "
-            "training cannot start from them: choose a checkpoint from before they became so"
-        )
 
 
 def check_label_maps(split: schema.SplitSettings, num_classes: int) -> None:
