@@ -74,22 +74,6 @@ def check_writable(path: Path) -> None:
         raise IwinError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def check_folder(path: Path) -> None:
-    """Say before long work, not after it, that no files can be written in a folder; it is not made yet.
-
-    Raises:
-        IwinError: if they cannot.
-    """
-    try:
-        standing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    except OSError as error:
-        raise IwinError(f"{path}: cannot be written to ({error.strerror or error})") from None
-    if not standing.is_dir():
-        raise IwinError(f"{path}: cannot be a folder, since {standing} is a file; name another")
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise IwinError(f"{path}: cannot be written to, since you may not write in {standing}; name another folder")
-
-
 def empty_folder(path: Path) -> None:
     """Make a folder, without what an earlier attempt left in it."""
     shutil.rmtree(path, ignore_errors=True)

@@ -161,7 +161,7 @@ def test_one_list_can_be_named(tmp_path: Path) -> None:
         (["set", "--segments"], "--segments: UCF101 lists"),
         (["set", "--frames"], "none of the 6 videos is there"),
         (["set", "--frames", "--keep-missing"], "--keep-missing: a line needs the number of frames"),
-        (["set", "--out", "a.mp4"], "a.mp4: is a file; name a folder to write to"),
+        (["set", "--out", "a.mp4"], "a.mp4 is no folder that can be written to"),
         (["set", "--out", "a.mp4/lists"], "a.mp4 is no folder that can be written to"),
         (["set", "--missing", "a.mp4/missing.txt"], "a.mp4 is no folder that can be written to"),
         (["set", "--val-share", "1"], "--val-share 1.0"),

@@ -183,7 +183,7 @@ def test_work_that_is_stopped_goes_on_where_it_was(tmp_path: Path, verb: str, do
     ("args", "hint"),
     [
         (["resize", "clips", "--out", "clips"], "is a source and would be overwritten"),
-        (["resize", "clips", "--out", "list.txt"], "list.txt: is a file"),
+        (["resize", "clips", "--out", "list.txt"], "list.txt is no folder that can be written to"),
         (["resize", "clips", "--out", "o", "--short-side", "255"], "--short-side 255: is an even number"),
         (["resize", "clips", "--out", "o", "--crf", "52"], "--crf 52"),
         (["resize", "clips", "--out", "o", "--preset", "quick"], "--preset quick: is none of x264's"),

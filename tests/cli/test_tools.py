@@ -269,7 +269,7 @@ def test_features_are_written_in_list_order(trained: Path, tmp_path: Path, suffi
     [
         (["build_file_list", "nowhere", "lists"], "nowhere: there is no such folder or list"),
         (["build_file_list", "nowhere", "."], "nowhere: there is no such folder or list; taken as the name of a data"),
-        (["build_file_list", "list.txt", "right.pkl"], "right.pkl: is a file; name a folder to write to"),
+        (["build_file_list", "list.txt", "right.pkl"], "right.pkl is no folder that can be written to"),
         (["build_file_list", "list.txt", "lists", "--val-share", "1"], "--val-share 1.0"),
         (["build_file_list", "list.txt", "lists", "--format", "rawframes"], "frame folders"),
         (["build_file_list", "list.txt", "lists", "--level", "1"], "--level 1"),

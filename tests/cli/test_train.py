@@ -154,7 +154,7 @@ def test_a_run_that_is_refused_moves_nothing(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["file", "file/run"])
 def test_a_folder_that_cannot_be_one_is_refused(folder: Path, name: str) -> None:
     (folder / "file").write_text("text")
-    assert "cannot be a folder, since " in refused(train(folder, args=("--work-dir", name)))
+    assert "file is no folder that can be written to" in refused(train(folder, args=("--work-dir", name)))
     assert (folder / "file").read_text() == "text"
 
 
@@ -169,7 +169,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused(folder: Path) -> None:
     (folder / "run").chmod(0o555)
     result = subprocess.run([*own, "--cfg-options", *SMALL], cwd=folder, capture_output=True, text=True, check=False)
     (folder / "run").chmod(0o755)
-    assert "iwin: run: cannot be written to, since you may not write in" in result.stderr
+    assert "iwin: run cannot be written: " in result.stderr
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
 
 

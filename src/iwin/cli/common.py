@@ -150,15 +150,16 @@ def output_folder(name: str) -> Path:
         ConfigError: if it is a file, or cannot be written to.
     """
     path = Path(name)
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{name}: is a file; name a folder to write to")
     _check_reachable(path.absolute(), name)
     return path
 
 
 def _check_reachable(folder: Path, name: str) -> None:
-    standing = next(place for place in (folder, *folder.parents) if place.exists())
-    if not standing.is_dir() or not os.access(standing, os.W_OK):
+    try:
+        standing = next(place for place in (folder, *folder.parents) if place.exists())
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise ConfigError(f"{name} cannot be written ({error.strerror})") from None
+    if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
         raise ConfigError(f"{name} cannot be written: {standing} is no folder that can be written to")
 
 

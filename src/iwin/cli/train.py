@@ -16,6 +16,7 @@ from iwin.cli.common import (
     add_device_options,
     check_test_metrics,
     console,
+    output_folder,
     print_figures,
     split_options,
 )
@@ -23,7 +24,7 @@ from iwin.cli.launch import add_launch_options, choose_gpu, join_processes
 from iwin.cli.test import test_split
 from iwin.data.sources import exists, join
 from iwin.errors import CheckpointError, ConfigError
-from iwin.files import check_folder, write_atomically
+from iwin.files import write_atomically
 from iwin.process import keep_memory
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     tests = weights_to_test(config, last=args.test_last, best=args.test_best)
-    work_dir = work_folder(config, args)
-    check_folder(work_dir)
+    work_dir = output_folder(str(work_folder(config, args)))
     changes = compare_with_saved(config)
 
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu, track_in=work_dir)
