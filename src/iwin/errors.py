@@ -5,7 +5,7 @@ and keeps its traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class IwinError(ValueError):
@@ -34,6 +34,11 @@ class CheckpointError(IwinError):
 
 class ModelError(IwinError):
     """A model name, size or input that does not exist or does not fit."""
+
+
+def first_of(names: Sequence[object], most: int = 5) -> str:
+    """`a, b, c, …`: names, of which no more than so many are told."""
+    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
 def did_you_mean(word: object, known: Iterable[object], *, cutoff: float = 0.6) -> str:

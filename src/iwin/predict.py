@@ -15,7 +15,7 @@ from iwin.data.datasets import Batch, Key, VideoDataset, collate
 from iwin.data.loader import BatchLoader
 from iwin.errors import ConfigError
 from iwin.models.lanes import Layout, run_views
-from iwin.models.recognizer import average_views, check_scores
+from iwin.models.recognizer import average_views, check_finite
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Predictor:
         layout = Layout.on(self.device, at_once, model=self.model, total=len(views))
         rows = run_views(lambda chunk: self.model(self._normalize(chunk)), views, layout)
         scores = average_views(rows, len(views), average=self._average)[0]
-        check_scores(scores, sample.path)
+        check_finite(scores, sample.path)
         best = scores.topk(min(topk, len(scores)))
         labels = tuple(best.indices.tolist())
         return Prediction(

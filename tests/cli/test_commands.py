@@ -213,6 +213,14 @@ def test_scores_that_are_no_numbers_are_no_result(trained: Path, tmp_path: Path)
         assert "0.mp4: its scores are not finite" in result.err
         assert "acc" not in result.out
     assert not report.exists()
+    weights.state["backbone.norm.weight"].fill_(3e38)
+    save_weights(checkpoint, weights.state, weights.metadata)
+    (tmp_path / "list.txt").write_text("clips/val/class 0/0.mp4\n")
+    options = ["--video-list", tmp_path / "list.txt", "--out", tmp_path / "out.npy", "--cpu", "--cfg-options", *SMALL]
+    result = iwin("tool", "clip_feature_extraction", "run/config.py", checkpoint, *options, cwd=trained)
+    assert result.status == 1
+    assert "0.mp4: its scores are not finite" in result.err
+    assert not (tmp_path / "out.npy").exists()
     weights.state["backbone.norm.weight"][1] = float("nan")
     save_weights(checkpoint, weights.state, weights.metadata)
     result = iwin("predict", "clips/val/class 0/0.mp4", "--checkpoint", checkpoint, cwd=trained)

@@ -4,22 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iwin.config import schema
+from iwin.config import config_key, schema
 from iwin.errors import CheckpointError
-
-WORDS = {
-    "optim": "optimizer",
-    "optim.name": "optimizer.type",
-    "optim.rules": "optimizer.paramwise_cfg.custom_keys",
-    "optim.norm_decay_mult": "optimizer.paramwise_cfg.norm_decay_mult",
-    "optim.bias_lr_mult": "optimizer.paramwise_cfg.bias_lr_mult",
-    "optim.bias_decay_mult": "optimizer.paramwise_cfg.bias_decay_mult",
-    "optim.grad_clip": "optimizer_config.grad_clip.max_norm",
-    "optim.mixed_precision": "optimizer_config.use_fp16",
-    "schedule": "lr_config",
-    "blending": "model.train_cfg.blending",
-}
-"""What settings, by their names or by those of their group, are called in a config file where that differs."""
 
 FIXED = (
     "model.backbone",
@@ -98,8 +84,6 @@ def _is_among(name: str, groups: tuple[str, ...]) -> bool:
 
 
 def _told(name: str, before: object, now: object) -> str:
-    """A setting in a config file's word, with its values where they are short."""
-    known = max((key for key in WORDS if _is_among(name, (key,))), key=len, default="")
-    word = WORDS.get(known, "") + name.removeprefix(known)
+    """A setting as a config file calls it, with its values where they are short."""
     values = f" is {now}, was {before}"
-    return word + (values if len(values) < 80 else " is another")
+    return config_key(name) + (values if len(values) < 80 else " is another")

@@ -24,7 +24,7 @@ from iwin.engine.optim import ParamRule, build_optimizer, parameter_groups
 from iwin.engine.schedule import Schedule
 from iwin.engine.state import WorkDir
 from iwin.engine.train import Training
-from iwin.errors import ConfigError
+from iwin.errors import ConfigError, first_of
 from iwin.models.recognizer import IwinRecognizer
 from iwin.transforms.mix import Blend
 
@@ -51,10 +51,9 @@ def build_training(
             "set model.cls_head.num_classes=None to take the data's"
         )
     elif annotations.classes is None and (unused := annotations.unused_labels()):
-        few = ", ".join(map(str, unused[:5])) + (", …" if len(unused) > 5 else "")
         log.warn(
             f"{annotations.source}: {len(unused)} of the {num_classes} classes that its labels count have no video "
-            f"({few}); labels should count from 0 without gaps"
+            f"({first_of(unused)}); labels should count from 0 without gaps"
         )
     model = build_model(config.model, num_classes=num_classes)
     start_from_weights(config, model, log)

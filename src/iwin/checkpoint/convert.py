@@ -20,7 +20,7 @@ from iwin.checkpoint.describe import (
 )
 from iwin.checkpoint.io import Weights
 from iwin.checkpoint.source import open_weights, shown
-from iwin.errors import CheckpointError, ModelError
+from iwin.errors import CheckpointError, ModelError, first_of
 from iwin.models.recognizer import IwinImageClassifier, IwinRecognizer
 from iwin.models.zoo import SIZES, build_named, published_url
 
@@ -70,8 +70,7 @@ class LoadReport:
             ("not used", self.unused),
         ]:
             if names:
-                few = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-                parts.append(f"{len(names)} {title} ({few})")
+                parts.append(f"{len(names)} {title} ({first_of(names, 4)})")
         return "; ".join([*parts, *self.warnings])
 
 

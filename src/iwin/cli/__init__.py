@@ -61,14 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"iwin: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read what is printed, as `head` does, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        discard_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         print(f"iwin: nothing more can be written ({error.strerror}); make room and run it again", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 1
     except KeyboardInterrupt:
         print(MESSAGE, file=sys.stderr)
         return STATUS
+
+
+def discard_output() -> None:
+    """Have what is left of standard output go nowhere: Python writes it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

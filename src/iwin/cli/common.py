@@ -159,7 +159,8 @@ def _check_reachable(folder: Path, name: str) -> None:
         standing = next(place for place in (folder, *folder.parents) if place.exists())
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         raise ConfigError(f"{name} cannot be written ({error.strerror})") from None
-    if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
+    own = os.access in os.supports_effective_ids  # not on Windows
+    if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK, effective_ids=own):
         raise ConfigError(f"{name} cannot be written: {standing} is no folder that can be written to")
 
 

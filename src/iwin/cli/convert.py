@@ -141,7 +141,7 @@ def facts(weights: "Weights") -> "Iterator[tuple[str, str]]":
 
     from iwin.checkpoint.describe import describe, listed, stated_heads
     from iwin.checkpoint.source import file_sha256
-    from iwin.errors import CheckpointError
+    from iwin.errors import CheckpointError, first_of
 
     yield "file", f"{weights.path} ({weights.path.stat().st_size:,} bytes)"
     yield "sha256", file_sha256(weights.path)
@@ -157,7 +157,7 @@ def facts(weights: "Weights") -> "Iterator[tuple[str, str]]":
         yield "frames", "no time embedding" if model.num_frames is None else str(model.num_frames)
     names = json.loads(weights.metadata.get("classes", "null"))
     if names:
-        yield "class names", ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        yield "class names", first_of(names)
     size = sum(value.numel() for value in weights.state.values())
     kinds = sorted({str(value.dtype).removeprefix("torch.") for value in weights.state.values()})
     yield "tensors", f"{len(weights.state)}, {size:,} parameters, {', '.join(kinds)}"

@@ -144,13 +144,10 @@ def test_split(
     compiled: bool,
 ) -> Tested:
     """Score the test split of a run, and name the videos that could not be read, also in the file `bad_files`."""
-    import torch
-
     from iwin.build import build_test, compile_model, decoder_notes
     from iwin.data.fingerprint import fingerprint
     from iwin.engine.bad_files import BadFiles, read_bad_files
-    from iwin.engine.evaluate import evaluate
-    from iwin.models.recognizer import check_scores
+    from iwin.engine.evaluate import check_scores, evaluate
 
     classes = trained.model.num_classes
     evaluation = build_test(config, classes=trained.classes, num_classes=classes, accelerator=accelerator)
@@ -170,9 +167,7 @@ def test_split(
         log=log,
         bad_files=BadFiles(own, log, known=others),
     )
-    for sample, row, decoded in zip(evaluation.annotations.samples, scores.scores, scores.decoded, strict=True):
-        if decoded:
-            check_scores(torch.from_numpy(row), sample.path)
+    check_scores(scores, evaluation.annotations.samples)
     decoder = evaluation.loader.dataset.reader.decoder
     mark = fingerprint(evaluation.annotations, decoder=decoder) if accelerator.is_main_process else ""
     return Tested(evaluation.annotations, scores, figures, mark)

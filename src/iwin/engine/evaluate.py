@@ -6,11 +6,12 @@ from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from iwin.data.annotations import Annotations
+from iwin.data.annotations import Annotations, Sample
 from iwin.data.loader import BatchLoader
 from iwin.engine.bad_files import BadFiles
 from iwin.engine.log import RunLog, progress
@@ -18,7 +19,7 @@ from iwin.engine.metrics import mean_average_precision, mean_class_accuracy, top
 from iwin.engine.views import ViewStream
 from iwin.errors import BadVideosError, DataError
 from iwin.models.lanes import Layout
-from iwin.models.recognizer import Average, IwinRecognizer, average_views, pool
+from iwin.models.recognizer import Average, IwinRecognizer, average_views, check_finite, pool
 
 VIEWS_AT_ONCE = 8
 """Views that may be in the model at the same time where nothing else is asked for."""
@@ -90,6 +91,17 @@ def score(model: IwinRecognizer, evaluation: Evaluation, *, accelerator: Acceler
     average = "score" if evaluation.features else evaluation.average
     own = [(index, average_views(rows, len(rows), average=average)[0].numpy()) for index, rows in stream(readable)]
     return _assemble(gather_object(own), evaluation)
+
+
+def check_scores(scores: Scores, samples: Sequence[Sample]) -> None:
+    """Refuse scores, or features, that are no numbers.
+
+    Raises:
+        ModelError: naming the first video that has some.
+    """
+    for sample, row, decoded in zip(samples, scores.scores, scores.decoded, strict=True):
+        if decoded:
+            check_finite(torch.from_numpy(row), sample.path)
 
 
 def _assemble(rows: Sequence[tuple[int, npt.NDArray[np.float32]]], evaluation: Evaluation) -> Scores:

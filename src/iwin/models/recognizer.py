@@ -126,7 +126,7 @@ def average_views(logits: Tensor, count: int, *, average: Average) -> Tensor:
     return scores.sigmoid() if average == "sigmoid" else scores
 
 
-def check_scores(scores: Tensor, video: str) -> None:
+def check_finite(scores: Tensor, video: str) -> None:
     """Refuse scores (K,) of a video that are no numbers.
 
     Raises:

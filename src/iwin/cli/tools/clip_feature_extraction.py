@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from iwin.config import load_run_config
     from iwin.data.annotations import Annotations
     from iwin.engine.bad_files import BadFiles
-    from iwin.engine.evaluate import score
+    from iwin.engine.evaluate import check_scores, score
     from iwin.engine.log import RunLog
     from iwin.engine.scores import write_scores
     from iwin.errors import ConfigError, DataError
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     BadFiles(None, log).tell("test", evaluation.loader.bad)
     if not found.decoded.any():
         raise DataError(f"{args.video_list}: {evaluation.loader.bad.complaint()}")
+    check_scores(found, annotations.samples)
     if accelerator.is_main_process:
         write_scores(out, found.scores)
         count, channels = found.scores.shape

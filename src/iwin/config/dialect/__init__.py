@@ -15,7 +15,21 @@ from iwin.config.reader import LoadedConfig, load_config
 from iwin.config.schema import RunConfig
 from iwin.errors import ConfigError, did_you_mean
 
-__all__ = ["load_run_config", "parse"]
+__all__ = ["config_key", "load_run_config", "parse"]
+
+_KEYS = {
+    "optim": "optimizer",
+    "optim.name": "optimizer.type",
+    "optim.rules": "optimizer.paramwise_cfg.custom_keys",
+    "optim.norm_decay_mult": "optimizer.paramwise_cfg.norm_decay_mult",
+    "optim.bias_lr_mult": "optimizer.paramwise_cfg.bias_lr_mult",
+    "optim.bias_decay_mult": "optimizer.paramwise_cfg.bias_decay_mult",
+    "optim.grad_clip": "optimizer_config.grad_clip.max_norm",
+    "optim.mixed_precision": "optimizer_config.use_fp16",
+    "schedule": "lr_config",
+    "blending": "model.train_cfg.blending",
+}
+"""Our settings, or groups of them, whose keys in a config file are others."""
 
 
 def load_run_config(config: str | Path, options: Sequence[str] = ()) -> tuple[RunConfig, list[str]]:
@@ -47,6 +61,13 @@ def parse(loaded: LoadedConfig) -> tuple[RunConfig, list[str]]:
     if problems:
         raise ConfigError(_told(problems, loaded))
     return run.settings(), [*reading.notes, *run.remarks(), *_inert(run), *_odd_names(loaded)]
+
+
+def config_key(setting: str) -> str:
+    """The key in a config file for one of our settings, such as "optimizer.lr" for "optim.lr"."""
+    groups = [key for key in _KEYS if setting == key or setting.startswith(f"{key}.")]
+    known = max(groups, key=len, default="")
+    return _KEYS.get(known, "") + setting.removeprefix(known)
 
 
 def _told(problems: list[Problem], loaded: LoadedConfig) -> str:

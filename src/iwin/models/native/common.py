@@ -76,10 +76,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """Whether tensors are no more than their data, and nobody looks at operators, which kernels may do without."""
     if torch._C._len_torch_dispatch_stack():
         return False
-    for tensor in tensors:  # a loop, since every layer asks
-        if tensor is not None and (type(tensor) not in (Tensor, nn.Parameter) or not _is_stored(tensor)):
-            return False
-    return True
+    return all(tensor is None or (type(tensor) in (Tensor, nn.Parameter) and not tensor.is_neg()) for tensor in tensors)
 
 
 def fit(parameters: Sequence[Tensor | None], sizes: Sequence[tuple[int, ...]]) -> bool:
@@ -91,15 +88,8 @@ def fit(parameters: Sequence[Tensor | None], sizes: Sequence[tuple[int, ...]]) -
 
 
 def readable(grad: Tensor) -> Tensor:
-    """A gradient as kernels read it: contiguous, with all its numbers in memory as they are."""
-    if _is_stored(grad):
-        return grad.contiguous()
-    return torch.zeros_like(grad).add_(grad)
-
-
-def _is_stored(tensor: Tensor) -> bool:
-    """Whether a tensor's memory holds its numbers: not their negatives, nor nothing for zeros."""
-    return not tensor.is_neg() and not tensor._is_zerotensor()
+    """A gradient as kernels read it: contiguous, and its numbers in memory, not their negatives."""
+    return grad.resolve_neg().contiguous()
 
 
 def infers(x: Tensor) -> bool:
