@@ -1,14 +1,29 @@
 """What surrounds a layer when it is called, by which it chooses its way: export, transforms, autocast, hooks."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as everywhere
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def constant_in_graphs(function: Function) -> Function:
+    """Have `torch.compile` call a function while it compiles, and take its result for a constant.
+
+    It does what `torch.compiler.assume_constant_result` does, which would import all of the compiler on the way: a
+    second and 150 MB in every process that has a model, whether it compiles one or not.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant_in_graphs
 def needs_pytorch() -> bool:
     """Whether layers must consist of PyTorch's own operators.
 

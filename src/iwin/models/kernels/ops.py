@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iwin.models.surroundings import compute_dtype, needs_pytorch
+from iwin.models.surroundings import compute_dtype, constant_in_graphs, needs_pytorch
 from iwin.models.windows import Windows, beyond_map
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -40,7 +40,7 @@ def takes(x: Tensor, heads: int) -> bool:
     return fits and compute_dtype(x) in DTYPES and x.numel() > 0
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def _runs_on(device: torch.device) -> bool:
     return _has_kernels(device)
 

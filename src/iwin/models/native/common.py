@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iwin.models.surroundings import compute_dtype, needs_pytorch
+from iwin.models.surroundings import compute_dtype, constant_in_graphs, needs_pytorch
 from iwin.native import has, library
 
 SOURCE = Path(__file__).parent
@@ -28,7 +28,7 @@ def runs(kernel: str, x: Tensor) -> bool:
     return dtype in NAMES and exists(f"{kernel}_{NAMES[dtype]}")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_graphs
 def exists(kernel: str) -> bool:
     """Whether this machine has a kernel by its whole name."""
     return has(SOURCE, kernel)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iwin.models.native.common import NAMES, call, numbers_of, runs
+from iwin.models.native.common import NAMES, call, fit, is_plain, numbers_of, runs
 from iwin.models.surroundings import compute_dtype, is_watched
 
 _GROUP = 32
@@ -36,16 +36,22 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor) -> Te
         Like x.
     """
     dtype = compute_dtype(x)
-    return _forward(x.to(dtype), weight, bias, plus.to(dtype))
+    C, given = x.shape[-1], (x.to(dtype), weight, bias, plus.to(dtype))
+    eager = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if eager and is_plain(x, plus) and fit((weight, bias), [(C, 1, 3, 3), (C,)]):
+        return _convolve(*given)  # the first call of an operator imports the compiler, which takes a second
+    return _forward(*given)
 
 
-@torch.library.custom_op("iwin::native_depthwise", mutates_args=(), device_types="cpu")
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None) -> Tensor:
     x, plus = x.contiguous(), None if plus is None else plus.contiguous()
     out = torch.empty_like(x)
     taps, bias = _taps(weight), numbers_of(bias)
     call(f"convolve_{NAMES[x.dtype]}", x, taps, bias, plus, out, _frames(x))
     return out
+
+
+_forward = torch.library.custom_op("iwin::native_depthwise", _convolve, mutates_args=(), device_types="cpu")
 
 
 @_forward.register_fake
