@@ -12,6 +12,7 @@ from iwin.bench.subjects import Job, build_subject, count_macs
 from iwin.bench.variants import DEFAULT, VARIANTS, baseline, find_variant
 from iwin.bench.worker import TURN, peak_memory, saved_bytes
 from iwin.errors import ConfigError
+from tests.models.precisions import needs_kernels
 
 SMALL = Job(variant="fp32", model="iwin_nano", frames=4, height=32, width=32)
 
@@ -51,6 +52,19 @@ def test_peak_memory_counts_what_a_pass_takes_and_gives_back() -> None:
         return subject.step() + 0 * ballast[0]
 
     assert 60 * 2**20 < peak_memory(SMALL, replace(subject, step=bigger))["peak_bytes"] < 100 * 2**20
+
+
+@needs_kernels
+def test_peak_memory_counts_what_stays_for_the_next_pass() -> None:
+    job = replace(SMALL, model="iwin_tiny", frames=16, height=224, width=224)
+    subject = build_subject(find_variant("fp32"), job)
+    subject.step()
+    forget_peak()
+    before = resident_bytes()
+    subject.step()
+    later = resident_bytes(peak=True) - before
+    a_map = 4 * 96 * 8 * 56 * 56
+    assert peak_memory(job, subject)["peak_bytes"] > later + 0.9 * a_map
 
 
 def test_peak_is_forgotten() -> None:

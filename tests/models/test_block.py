@@ -106,6 +106,23 @@ def test_any_number_of_threads_gives_the_same(any_threads: Callable[[Callable[[]
     any_threads(lambda: results(block, x, grad))
 
 
+@pytest.mark.parametrize(("dtype", "mixed"), PRECISIONS)
+@pytest.mark.parametrize("shape", [(1, 2, 14, 14), (2, 3, 13, 4)], ids=str)
+def test_windows_on_threads_of_their_own_give_the_same(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    mixed: bool,
+    any_threads: Callable[[Callable[[], list[Tensor]]], None],
+) -> None:
+    block, x = block_of().to(dtype), torch.randn(*shape, 64).to(dtype)
+
+    def made() -> list[Tensor]:  # 4 windows are too few for 3 threads, which then work at all of them together
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            return [block(x)]
+
+    any_threads(made)
+
+
 def test_maps_and_gradients_of_any_strides_are_taken(calls: list[str]) -> None:
     block, x, grad = block_of(), torch.randn(64, 2, 9, 8, 2), torch.randn(64, 2, 9, 8, 2)
     strided = results(block, x.movedim(0, -1), grad.movedim(0, -1))

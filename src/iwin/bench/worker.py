@@ -25,6 +25,7 @@ from iwin.bench.machine import forget_peak, resident_bytes
 from iwin.bench.subjects import Job, Subject, build_subject
 from iwin.bench.variants import Variant, find_variant
 from iwin.errors import ConfigError, IwinError
+from iwin.models.native.block import forget_room
 from iwin.process import keep_memory
 
 STEADY = 0.03
@@ -129,6 +130,7 @@ def one_peak(job: Job, subject: Subject) -> tuple[int, int]:
         subject.step()
         peak = torch.cuda.max_memory_allocated()
     else:
+        forget_room()  # else what a pass keeps for the next one would be no part of it
         forget_peak()
         before = resident_bytes()
         subject.step()

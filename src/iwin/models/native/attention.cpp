@@ -160,13 +160,8 @@ struct Task {
   std::vector<long> place;
 
   Task(const WindowedMap& s, long task) : head(task % s.heads) {
-    const long window = task / s.heads, j = window % s.windows_across, i = window / s.windows_across % s.windows_down;
-    const long b = window / (s.windows_across * s.windows_down);
     place.reserve(s.tokens());
-    for (long t = 0; t < s.steps; t++)
-      for (long row = i; row < s.height; row += s.windows_down)
-        for (long column = j; column < s.width; column += s.windows_across)
-          place.push_back(((b * s.steps + t) * s.height + row) * s.width + column);
+    s.visit_places(task / s.heads, [&](long at) { place.push_back(at); });
     beyond = s.steps * s.rows * s.columns - tokens();
   }
 
@@ -488,12 +483,12 @@ struct Backward {
   }
 };
 
-// Runs all tasks, each by one thread.
-template <class Job>
-void run(long tasks, const Job& job) {
+// Runs all tasks, each by one thread, which makes a job with buffers of its own.
+template <class Make>
+void run(long tasks, const Make& make) {
 #pragma omp parallel
   {
-    Job own = job;  // with buffers of its own
+    auto own = make();
 #pragma omp for schedule(dynamic)
     for (long index = 0; index < tasks; index++) own.run(index);
   }
@@ -503,13 +498,13 @@ void run(long tasks, const Job& job) {
 
 template <class T>
 void attend(const Attention<T>& maps, const WindowedMap& map, float scale) {
-  run(map.tasks(), Forward<T>(maps, map, scale));
+  run(map.tasks(), [&] { return Forward<T>(maps, map, scale); });
 }
 
 template <class T>
 void attend_backward(const Attention<T>& maps, const typename T::Number* grad, typename T::Number* of_qkv,
                      float* of_fill, const WindowedMap& map, float scale) {
-  run(map.tasks(), Backward<T>(maps, grad, of_qkv, of_fill, map, scale));
+  run(map.tasks(), [&] { return Backward<T>(maps, grad, of_qkv, of_fill, map, scale); });
 }
 
 #define EXPORT(T, NAME)                                                                                                \

@@ -69,11 +69,11 @@ class InFp32 {
 };
 
 // Room that stays with its thread from call to call: the system takes as long to find memory anew, and to clear it, as
-// many a kernel to fill it.
+// many a kernel to fill it. What is asked to be empty is given back.
 char* staying_room(long bytes) {
   thread_local Room<char> room(0);
   thread_local long size = 0;
-  if (bytes > size) {
+  if (bytes > size || bytes == 0) {
     size = 0;
     room = Room<char>(0);  // gives back what is too little before there is more
     room = Room<char>(bytes);
@@ -119,23 +119,27 @@ class Block {
     const long count = slice_rows(), slice = count * (C + s.hidden), threads = omp_get_max_threads();
     const bool alone = count < places;  // each slice on a thread of its own
     const long panels = alone ? 2 * C * s.hidden : 0, mlp = panels + (alone ? threads : 1) * slice;
-    const Workspace<N> room(places * C + (kept ? mlp : std::max(3 * places * C, mlp)), !kept);
-    const Room<float> softmax(kept ? 0 : map.tasks() * 2 * map.tokens());
-    N *mixed = room, *rest = room + places * C;
+    const bool by_windows = !kept && windows_busy();
+    const long attention = by_windows ? 4 * C * C + threads * 4 * map.tokens() * C : kept ? 0 : 3 * places * C;
+    const Workspace<N> room(places * C + std::max(attention, mlp), !kept);
+    N *normed = (N*)out, *mixed = room, *rest = room + places * C;
     Kept<X, T> to{};
-    if (kept) {
-      to = *kept;
-    } else {
-      to.qkv = room;  // nobody reads it any more when `mixed` takes its place, nor `attended` when slices do
-      to.attended = rest + 2 * places * C;
-      to.softmax = softmax;
-      to.sum = out;
-    }
-    N* normed = (N*)out;
+    if (kept) to = *kept;
+    else to.sum = out;
     normalise(x, normed, to.stats);
-    multiply(normed, p.qkv, p.qkv_bias, to.qkv, places, C, 3 * C);
-    attend<T>(attention(to), map, s.scale);
-    multiply(to.attended, p.proj, p.proj_bias, mixed, places, C, C);
+    if (by_windows) {
+      attend_by_windows(normed, mixed, rest);
+    } else {
+      const Room<float> softmax(kept ? 0 : map.tasks() * 2 * map.tokens());
+      if (!kept) {
+        to.qkv = room;  // nobody reads it any more when `mixed` takes its place
+        to.attended = rest + 2 * places * C;
+        to.softmax = softmax;
+      }
+      multiply(normed, p.qkv, p.qkv_bias, to.qkv, places, C, 3 * C);
+      attend<T>({to.qkv, fill.data(), to.attended, to.softmax}, map, s.scale);
+      multiply(to.attended, p.proj, p.proj_bias, mixed, places, C, C);
+    }
     if (p.conv) convolve<T>(normed, taps(false).data(), InFp32<W>(p.conv_bias, C), mixed, mixed, frames);
     if (s.shares) share<T>(0, mixed, 0, places, mixed);
 
@@ -193,7 +197,7 @@ class Block {
     multiply_back(of_branch, p.proj, of_attended, places, C, C);
     if (of.proj) weight_gradient<T>(kept.attended, of_branch, of.proj, of.proj_bias, false, places, C, C);
     const Room<float> of_fill(map.tasks() * 2 * HEAD_DIM);
-    attend_backward<T>(attention(kept), of_attended, of_qkv, of_fill, map, s.scale);
+    attend_backward<T>({kept.qkv, fill.data(), kept.attended, kept.softmax}, of_attended, of_qkv, of_fill, map, s.scale);
     if (of.qkv || of.conv) normalise(x, normed, nullptr);
     if (of.qkv) {
       weight_gradient<T>(normed, of_qkv, of.qkv, of.qkv_bias, false, places, C, 3 * C);
@@ -233,6 +237,34 @@ class Block {
     Word* panels;
   };
 
+  // Whether there are windows for all threads all the time.
+  bool windows_busy() const {
+    const long threads = omp_get_max_threads();
+    return map.windows() % threads == 0 || map.windows() >= 16 * threads;
+  }
+
+  // mixed = what a map becomes by attention and its projections, each window on a thread of its own: all that is made of
+  // one on the way stays in the caches.
+  void attend_by_windows(const N* normed, N* mixed, N* room) const {
+    const Layer to_qkv(p.qkv, p.qkv_bias, C, 3 * C, room), proj(p.proj, p.proj_bias, C, C, room + 3 * C * C);
+    const long most = map.tokens() * C, scores = map.heads * 2 * map.tokens();
+    const Room<float> softmax(omp_get_max_threads() * scores);
+#pragma omp parallel for schedule(dynamic)  // in which each kernel that is called has one thread, the caller's
+    for (long window = 0; window < map.windows(); window++) {
+      const WindowedMap own = map.alone(window);
+      N *rows = room + 4 * C * C + omp_get_thread_num() * 4 * most, *qkv = rows + most, *next = rows;
+      map.visit_places(window, [&](long place) { next = std::copy_n(normed + place * C, C, next); });
+      to_qkv(rows, qkv, own.places());
+      attend<T>({qkv, fill.data(), rows, softmax + omp_get_thread_num() * scores}, own, s.scale);
+      proj(rows, qkv, own.places());
+      next = qkv;
+      map.visit_places(window, [&](long place) {
+        std::copy_n(next, C, mixed + place * C);
+        next += C;
+      });
+    }
+  }
+
   // Tokens that go through the MLP together: of a map of few all of them, else as many for each thread.
   long slice_rows() const {
     const long threads = omp_get_max_threads(), rounds = (places - 1) / (threads * SLICE) + 1;
@@ -251,8 +283,6 @@ class Block {
   void multiply_back(const N* grad, const typename W::Number* weight, N* out, long rows, long depth, long columns) const {
     linear<T, W>(grad, weight, nullptr, out, true, rows, depth, columns);
   }
-
-  Attention<T> attention(const Kept<X, T>& made) const { return {made.qkv, fill.data(), made.attended, made.softmax}; }
 
   // The convolution's weights (C, 9) as its kernel reads them; turned around, for the gradient of its map.
   std::vector<float> taps(bool turned) const {
@@ -326,5 +356,9 @@ void forward(const typename X::Number* x, const Parameters<W>& parameters, const
   }
 
 FOR_ALL_PRECISIONS(EXPORT)
+
+extern "C" int forget_room() {
+  return done([] { staying_room(0); });
+}
 
 }  // namespace iwin

@@ -104,6 +104,12 @@ def apply(x: Tensor, layers: Layers, windows: Windows, shares: Tensor | None = N
     return out
 
 
+def forget_room() -> None:
+    """Give back the memory that stays with this thread from pass to pass without gradients."""
+    if exists("forget_room"):
+        call("forget_room")
+
+
 class _Settings(ctypes.Structure):
     """Sizes and numbers of a block, as the kernels take them."""
 

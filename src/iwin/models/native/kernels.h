@@ -21,11 +21,30 @@ struct WindowedMap {
   long batch, steps, height, width, heads, windows_down, windows_across, rows, columns;
   long places() const { return batch * steps * height * width; }
   long channels() const { return heads * HEAD_DIM; }
-  long tasks() const { return batch * windows_down * windows_across * heads; }
+  long windows() const { return batch * windows_down * windows_across; }
+  long tasks() const { return windows() * heads; }
   long tokens() const {  // of the window that has most within the map
     return steps * ((height - 1) / windows_down + 1) * ((width - 1) / windows_across + 1);
   }
   bool fits() const { return height == windows_down * rows && width == windows_across * columns; }
+
+  // What of a window lies within the map, as a map of its own.
+  WindowedMap alone(long window) const {
+    const long j = window % windows_across, i = window / windows_across % windows_down;
+    const long down = (height - 1 - i) / windows_down + 1, across = (width - 1 - j) / windows_across + 1;
+    return {1, steps, down, across, heads, 1, 1, rows, columns};
+  }
+
+  // Calls visit(place) for all places of the map that are a window's, in the order of time, row and column.
+  template <class Visit>
+  void visit_places(long window, const Visit& visit) const {
+    const long j = window % windows_across, i = window / windows_across % windows_down;
+    const long b = window / (windows_across * windows_down);
+    for (long t = 0; t < steps; t++)
+      for (long row = i; row < height; row += windows_down)
+        for (long column = j; column < width; column += windows_across)
+          visit(((b * steps + t) * height + row) * width + column);
+  }
 };
 
 // What is attended to, and how: qkv (B, T, H, W, 3, heads, D), fill (3, heads, D), which is what qkv has beyond the map,
