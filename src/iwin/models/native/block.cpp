@@ -117,9 +117,9 @@ class Block {
 
   void forward(const M* x, const Kept<X, T>* kept, M* out) const {
     const long count = slice_rows(), slice = count * (C + s.hidden), threads = omp_get_max_threads();
-    const bool alone = count < places;  // each slice on a thread of its own
+    const bool alone = count < places;  // each slice on a thread of its own, with weights put in order for all
     const long panels = alone ? 2 * C * s.hidden : 0, mlp = panels + (alone ? threads : 1) * slice;
-    const bool by_windows = !kept && windows_busy();
+    const bool by_windows = !kept && alone && windows_busy();
     const long attention = by_windows ? 4 * C * C + threads * 4 * map.tokens() * C : kept ? 0 : 3 * places * C;
     const Workspace<N> room(places * C + std::max(attention, mlp), !kept);
     N *normed = (N*)out, *mixed = room, *rest = room + places * C;
