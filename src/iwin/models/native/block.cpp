@@ -237,10 +237,10 @@ class Block {
     Word* panels;
   };
 
-  // Whether there are windows for all threads all the time.
+  // Whether there are windows for all threads all the time, and more than are there at once.
   bool windows_busy() const {
-    const long threads = omp_get_max_threads();
-    return map.windows() % threads == 0 || map.windows() >= 16 * threads;
+    const long threads = omp_get_max_threads(), windows = map.windows();
+    return windows >= 2 * threads && (windows % threads == 0 || windows >= 16 * threads);
   }
 
   // mixed = what a map becomes by attention and its projections, each window on a thread of its own: all that is made of
