@@ -13,9 +13,13 @@ def parse(*options: str) -> argparse.Namespace:
     return build_parser().parse_args(["bench", "model", "iwin_nano", "--device", "cpu", *options])
 
 
-def names(*options: str) -> list[str]:
+def all_names(*options: str) -> list[str]:
     args = parse(*options)
-    return [variant.name for variant in choose(args, base_job(args)) if variant.family != "matmul"]
+    return [variant.name for variant in choose(args, base_job(args))]
+
+
+def names(*options: str) -> list[str]:
+    return [name for name in all_names(*options) if not name.startswith("matmul")]
 
 
 def test_list_names_the_variants(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +51,25 @@ def test_a_variant_that_is_named_twice_is_measured_once() -> None:
     assert names("--variants", "fp32", "bf16", "fp32") == ["fp32", "bf16"]
 
 
-def test_growth_takes_the_variants_and_the_size_that_are_asked_for() -> None:
+def test_matrix_products_are_measured_in_the_precisions_that_are_asked_for() -> None:
+    assert all_names("--variants", "reference-fp32") == ["reference-fp32", "matmul-fp32"]
+    assert all_names("--variants", "bf16-cast") == ["bf16-cast", "matmul-bf16"]
+
+
+@pytest.mark.parametrize("options", [[], ["--train"], ["--growth"], ["--peers"]], ids=str)
+def test_bf16_is_left_out_where_a_cpu_has_none_of_it(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("iwin.models.native.common.has_bf16", lambda: False)
+    found = all_names(*options)
+    assert {"reference-fp32", "fp32", "matmul-fp32"} <= set(found)
+    assert not [name for name in found if "bf16" in name]
+    assert "bf16 is left out" in capsys.readouterr().err
+    assert all_names("--variants", "bf16") == ["bf16", "matmul-bf16"]
+
+
+def test_growth_takes_the_variants_and_the_size_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwin.models.native.common.has_bf16", lambda: True)
     assert names("--growth", "--variants", "bf16-cast") == ["bf16-cast"]
     assert names("--growth") == ["reference-fp32", "fp32", "bf16"]
     usual, asked = (base_job(parse("--growth", *rest)) for rest in ([], ["--frames", "8", "--size", "64", "96"]))

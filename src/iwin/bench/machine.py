@@ -16,7 +16,7 @@ PACKAGES = ("torch", "torchvision", "triton", "numpy", "transformers", "onnxrunt
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 
 VARIABLES = (
-    *("MALLOC_", "GLIBC_", "LD_PRELOAD", "OMP_", "KMP_", "GOMP_", "MKL_", "ONEDNN_", "DNNL_"),
+    *("MALLOC_", "GLIBC_", "LD_PRELOAD", "OMP_", "KMP_", "GOMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_"),
     *("TORCH", "PYTORCH_", "CUDA_", "TRITON_", "IWIN_", "CXX"),
 )
 """How the names of variables begin that change what is measured."""

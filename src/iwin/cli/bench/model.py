@@ -139,13 +139,14 @@ def base_job(args: argparse.Namespace) -> "Job":
 
 
 def choose(args: argparse.Namespace, job: "Job") -> "list[Variant]":
-    """The variants to measure, each once, matrix products among them; of peers, those that are installed.
+    """The variants to measure, each once, and matrix products in their precisions; of peers, those that are installed.
 
     Raises:
         ConfigError: if one that was named cannot run here, or none of them has sizes to grow in.
     """
     from iwin.bench.variants import DEFAULT, GROWTH, VARIANTS, find_variant
     from iwin.errors import ConfigError
+    from iwin.models.native.common import has_bf16
 
     chosen = [find_variant(name) for name in args.variants or (GROWTH if args.growth else DEFAULT[job.device])]
     if args.growth and not any(variant.family in ("iwin", "reference") for variant in chosen):
@@ -158,7 +159,11 @@ def choose(args: argparse.Namespace, job: "Job") -> "list[Variant]":
         for variant in peers:
             if variant.missing:
                 say(f"{variant.name} is left out: it needs {variant.missing}")
-    chosen += [v for v in VARIANTS if v.family == "matmul" and v not in chosen and job.device in v.devices]
+    if args.variants is None and job.device == "cpu" and not has_bf16():
+        say("bf16 is left out: this CPU multiplies in it number by number; --variants measures it all the same")
+        chosen = [variant for variant in chosen if variant.precision == "fp32"]
+    asked = {variant.precision.removesuffix("-cast") for variant in chosen}
+    chosen += [v for v in VARIANTS if v.family == "matmul" and v.precision in asked and job.device in v.devices]
     for variant in chosen:
         if variant.missing:
             raise ConfigError(f"{variant.name} needs {variant.missing}, or leave it out")

@@ -104,4 +104,9 @@ def multiplies(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or needs_pytorch():
         return False
     dtype = compute_dtype(x)
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_bf16())
+
+
+def has_bf16() -> bool:
+    """Whether oneDNN multiplies in bf16 here. Where it does not, PyTorch does it number by number."""
+    return _HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
