@@ -271,7 +271,7 @@ def test_a_lack_of_memory_is_an_error_and_no_crash(
     kernel: str, layer: str, shape: tuple[int, ...], backward: bool
 ) -> None:
     bytes_of_x = 4 * torch.Size(shape).numel()
-    script = LITTLE_MEMORY.format(layer=layer, shape=shape, backward=backward, more=bytes_of_x * 2)
+    script = LITTLE_MEMORY.format(layer=layer, shape=shape, backward=backward, more=bytes_of_x * 3 // 2)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 1
     assert f"RuntimeError: not enough memory for the kernel {kernel}_" in done.stderr

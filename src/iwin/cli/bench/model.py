@@ -160,7 +160,7 @@ def choose(args: argparse.Namespace, job: "Job") -> "list[Variant]":
             if variant.missing:
                 say(f"{variant.name} is left out: it needs {variant.missing}")
     if args.variants is None and job.device == "cpu" and not has_bf16():
-        say("bf16 is left out: this CPU multiplies in it number by number; --variants measures it all the same")
+        say("bf16 is left out: oneDNN does not multiply in it on this CPU; --variants measures it all the same")
         chosen = [variant for variant in chosen if variant.precision == "fp32"]
     asked = {variant.precision.removesuffix("-cast") for variant in chosen}
     chosen += [v for v in VARIANTS if v.family == "matmul" and v.precision in asked and job.device in v.devices]

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "kernels.h"
@@ -486,12 +487,15 @@ struct Backward {
 // Runs all tasks, each by one thread, which makes a job with buffers of its own.
 template <class Make>
 void run(long tasks, const Make& make) {
-#pragma omp parallel
+  bool enough = true;
+#pragma omp parallel reduction(&& : enough)
   {
-    auto own = make();
+    std::optional<decltype(make())> own;
+    enough = done([&] { own.emplace(make()); });
 #pragma omp for schedule(dynamic)
-    for (long index = 0; index < tasks; index++) own.run(index);
+    for (long index = 0; index < tasks; index++) enough = enough && done([&] { own->run(index); });
   }
+  if (!enough) throw std::bad_alloc();
 }
 
 }  // namespace

@@ -120,8 +120,8 @@ class Block {
     const bool alone = count < places;  // each slice on a thread of its own, with weights put in order for all
     const long panels = alone ? 2 * C * s.hidden : 0, mlp = panels + (alone ? threads : 1) * slice;
     const bool by_windows = !kept && alone && windows_busy();
-    const long attention = by_windows ? 4 * C * C + threads * 4 * map.tokens() * C : kept ? 0 : 3 * places * C;
-    const Workspace<N> room(places * C + std::max(attention, mlp), !kept);
+    const long whole = kept ? 0 : 3 * places * C;  // what attention takes where it goes through the map at once
+    const Workspace<N> room(places * C + std::max(by_windows ? room_by_windows() : whole, mlp), !kept);
     N *normed = (N*)out, *mixed = room, *rest = room + places * C;
     Kept<X, T> to{};
     if (kept) to = *kept;
@@ -160,8 +160,8 @@ class Block {
       add<X, T>(sum, branch, out + at, rows * C);
     };
     if (!alone) return finish(0, rest);
-#pragma omp parallel for schedule(dynamic)  // in which each kernel that is called has one thread, the caller's
-    for (long from = 0; from < places; from += count) finish(from, rest + panels + omp_get_thread_num() * slice);
+    on_threads((places - 1) / count + 1,
+               [&](long n) { finish(n * count, rest + panels + omp_get_thread_num() * slice); });
   }
 
   void backward(const M* x, const Kept<X, T>& kept, const M* grad, M* of_x, const Gradients& of) const {
@@ -244,14 +244,13 @@ class Block {
   }
 
   // mixed = what a map becomes by attention and its projections, each window on a thread of its own: all that is made of
-  // one on the way stays in the caches.
+  // one on the way stays in the caches. The room has the weights in order, and for each thread four activations.
   void attend_by_windows(const N* normed, N* mixed, N* room) const {
     const Layer to_qkv(p.qkv, p.qkv_bias, C, 3 * C, room), proj(p.proj, p.proj_bias, C, C, room + 3 * C * C);
     const long most = map.tokens() * C, scores = map.heads * 2 * map.tokens();
     const Room<float> softmax(omp_get_max_threads() * scores);
-#pragma omp parallel for schedule(dynamic)  // in which each kernel that is called has one thread, the caller's
-    for (long window = 0; window < map.windows(); window++) {
-      const WindowedMap own = map.alone(window);
+    on_threads(map.windows(), [&](long window) {
+      const WindowedMap own = map.only(window);
       N *rows = room + 4 * C * C + omp_get_thread_num() * 4 * most, *qkv = rows + most, *next = rows;
       map.visit_places(window, [&](long place) { next = std::copy_n(normed + place * C, C, next); });
       to_qkv(rows, qkv, own.places());
@@ -262,8 +261,10 @@ class Block {
         std::copy_n(next, C, mixed + place * C);
         next += C;
       });
-    }
+    });
   }
+
+  long room_by_windows() const { return 4 * C * C + omp_get_max_threads() * 4 * map.tokens() * C; }
 
   // Tokens that go through the MLP together: of a map of few all of them, else as many for each thread.
   long slice_rows() const {

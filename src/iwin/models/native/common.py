@@ -108,5 +108,5 @@ def multiplies(x: Tensor) -> bool:
 
 
 def has_bf16() -> bool:
-    """Whether oneDNN multiplies in bf16 here. Where it does not, PyTorch does it number by number."""
+    """Whether oneDNN multiplies in bf16 on this CPU, by what PyTorch says."""
     return _HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -28,21 +28,23 @@ struct WindowedMap {
   }
   bool fits() const { return height == windows_down * rows && width == windows_across * columns; }
 
+  long first_row(long window) const { return window / windows_across % windows_down; }
+  long first_column(long window) const { return window % windows_across; }
+
   // What of a window lies within the map, as a map of its own.
-  WindowedMap alone(long window) const {
-    const long j = window % windows_across, i = window / windows_across % windows_down;
-    const long down = (height - 1 - i) / windows_down + 1, across = (width - 1 - j) / windows_across + 1;
+  WindowedMap only(long window) const {
+    const long down = (height - 1 - first_row(window)) / windows_down + 1;
+    const long across = (width - 1 - first_column(window)) / windows_across + 1;
     return {1, steps, down, across, heads, 1, 1, rows, columns};
   }
 
   // Calls visit(place) for all places of the map that are a window's, in the order of time, row and column.
   template <class Visit>
   void visit_places(long window, const Visit& visit) const {
-    const long j = window % windows_across, i = window / windows_across % windows_down;
     const long b = window / (windows_across * windows_down);
     for (long t = 0; t < steps; t++)
-      for (long row = i; row < height; row += windows_down)
-        for (long column = j; column < width; column += windows_across)
+      for (long row = first_row(window); row < height; row += windows_down)
+        for (long column = first_column(window); column < width; column += windows_across)
           visit(((b * steps + t) * height + row) * width + column);
   }
 };

@@ -99,4 +99,14 @@ int done(const Work& work) {
   }
 }
 
+// Calls work(n) for all n below `count`, each on one thread, and throws where there was no memory for one: what is thrown
+// must not leave a thread either. Kernels that `work` calls have one thread, the caller's.
+template <class Work>
+void on_threads(long count, const Work& work) {
+  bool enough = true;
+#pragma omp parallel for schedule(dynamic) reduction(&& : enough)
+  for (long n = 0; n < count; n++) enough = enough && done([&] { work(n); });
+  if (!enough) throw std::bad_alloc();
+}
+
 }  // namespace iwin
