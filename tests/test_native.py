@@ -40,6 +40,7 @@ def test_a_changed_header_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.M
     assert found == [1, 2]
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_of_many_processes_one_compiles(tmp_path: Path) -> None:
     compiler = tmp_path / "compiler"
@@ -82,6 +83,7 @@ def test_what_keeps_the_kernels_away_is_logged_and_no_error(
     assert reason in caplog.text
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize(
     "source", [rgb.SOURCE, bilinear.SOURCE, *sorted(common.SOURCE.glob("*.cpp"))], ids=lambda source: source.name

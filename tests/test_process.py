@@ -40,6 +40,7 @@ def test_threads_wait_as_their_user_says(
     assert os.environ == expected
 
 
+@pytest.mark.slow
 @on_linux
 def test_pytorchs_openmp_reads_it() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
@@ -54,6 +55,7 @@ def test_pytorchs_openmp_reads_it() -> None:
     assert "GOMP_SPINCOUNT = '10000'" in done.stderr
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize(
     ("program", "environment", "stays"),
@@ -89,6 +91,7 @@ def test_a_c_library_may_take_less(most: int, taken: list[tuple[int, int]], monk
     assert took == taken
 
 
+@pytest.mark.slow
 @on_linux
 def test_training_on_a_cpu_keeps_memory(trained: Path, tmp_path: Path) -> None:
     options = ["--data", str(trained / "clips"), "--work-dir", str(tmp_path), "--cpu", "--cfg-options", *SMALL]

@@ -22,6 +22,7 @@ def test_the_command_line_answers_without_loading_pytorch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_models_run_without_loading_the_compiler() -> None:
     code = """
 import sys, torch, iwin

@@ -178,6 +178,7 @@ def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
     assert describe(failed, [failed])["log"] == "one\ntwo"
 
 
+@pytest.mark.slow
 def test_memory_that_cannot_be_kept_is_not_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
     worker = Worker(replace(SMALL, variant="fp32-kept-memory"), tmp_path)

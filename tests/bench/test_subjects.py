@@ -55,6 +55,7 @@ def test_peak_memory_counts_what_a_pass_takes_and_gives_back() -> None:
     assert 60 * 2**20 < peak_memory(SMALL, replace(subject, step=bigger))["peak_bytes"] < 100 * 2**20
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_peak_memory_counts_what_stays_for_the_next_pass() -> None:
     block = IwinBlock(96, num_heads=3).eval()

@@ -257,6 +257,7 @@ def test_tensors_that_share_memory_are_written_each(suffix: str, tmp_path: Path)
 # ------------------------------------------------------------------------------------------- writing
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
     """In a process of its own, which may write no file larger than a megabyte."""
     code = """

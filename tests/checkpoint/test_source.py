@@ -329,6 +329,7 @@ def serve_repository(site: Site, repo: str, files: dict[str, bytes]) -> None:
     site.put(f"/api/models/{repo}", json.dumps(siblings).encode(), Content_Type="application/json")
 
 
+@pytest.mark.slow
 def test_the_hub(site: Site, weights_file: Path, tmp_path: Path) -> None:
     body = weights_file.read_bytes()
     serve_repository(site, "org/usual", {"model.safetensors": body, "other.pth": body})

@@ -26,6 +26,7 @@ def bucket(trained: Path) -> Iterator[str]:
         yield "s3://bucket"
 
 
+@pytest.mark.slow
 def test_training_takes_an_address(bucket: str, tmp_path: Path) -> None:
     options = ["--data", f"{bucket}/clips", "--work-dir", "run", "--cfg-options", *SMALL, "total_epochs=1"]
     result = iwin("train", "iwin_nano_demo", *options, cwd=tmp_path)

@@ -188,7 +188,8 @@ for prediction in Predictor("run/best.safetensors", device="cpu").predict_each([
 """
 
 
-@pytest.mark.parametrize("piped", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("piped", [False, True])
 def test_a_script_that_reads_videos_in_a_process_runs_once(trained: Path, tmp_path: Path, piped: bool) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -382,6 +383,7 @@ def test_lists_beside_the_videos_can_be_named_by_their_folder(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_a_full_disk_under_what_is_printed_is_told() -> None:
     command = [sys.executable, "-m", "iwin", "bench", "model", "--list"]
@@ -391,6 +393,7 @@ def test_a_full_disk_under_what_is_printed_is_told() -> None:
     assert result.stderr == "iwin: nothing more can be written (No space left on device); make room and run it again\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGPIPE")
 def test_a_reader_that_has_enough_is_no_trouble() -> None:
     ours, theirs = os.pipe()

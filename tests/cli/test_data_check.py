@@ -164,6 +164,7 @@ def test_class_folders_that_training_refuses_do_not_end_the_check(folder: Path) 
     assert report(folder)["outside"] == ["val: val/new/0.mp4"]
 
 
+@pytest.mark.slow
 def test_a_file_that_hangs_does_not_hold_up_the_others(folder: Path) -> None:
     write_endless(folder / "clips" / "train" / "a" / "endless.ts")
     result = check("clips", "--time-limit", "0.5", cwd=folder)

@@ -107,6 +107,7 @@ def test_videos_are_packed_split_by_split(folder: Path) -> None:
     assert "shards/train: holds shards of other videos or bounds" in other.err
 
 
+@pytest.mark.slow
 def test_figures_and_histograms(folder: Path) -> None:
     result = data("info", "clips", "--json", "i.json", "--histograms", "h.png", cwd=folder)
     assert result.status == 0, result.err

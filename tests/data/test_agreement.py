@@ -193,6 +193,7 @@ def test_what_is_chosen_outright_is_not_talked_about() -> None:
     assert choose_decoder("pyav") == ("pyav", None)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)  # which makes its import fail
     monkeypatch.setattr("iwin.data.torchcodec.load_problem", load_problem.__wrapped__)

@@ -250,6 +250,7 @@ def test_a_video_that_a_transform_cannot_take_is_a_bad_one(videos: list[Sample],
     assert "narrow.mp4: a crop of 48x48" in video.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "reason"), [("crash", "died (SIGSEGV)"), ("hang", "nothing came for")])
 def test_a_decoder_that_crashes_or_hangs_costs_its_video_alone(videos: list[Sample], kind: str, reason: str) -> None:
     batches = EpochBatches(len(videos), batch_size=2, seed=5)

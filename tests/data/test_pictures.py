@@ -59,7 +59,7 @@ def test_a_box_equals_the_part_of_the_whole(
     path = write(tmp_path, **FORMATS[name])
     with open_video(path) as video:
         whole = video.get_frames([0, 2])
-        for top, left, height, width in product((0, 1, 23, 40), (0, 3, 26, 40), (1, 17, 23), (2, 9, 23)):
+        for top, left, height, width in product((0, 1, 40), (0, 3, 26, 40), (1, 17), (2, 9, 23)):
             part = video.get_frames([0, 2], Framing(Box(top, left, height, width)))
             assert torch.equal(part, whole[:, top : top + height, left : left + width]), (top, left, height, width)
             assert part.is_contiguous()

@@ -85,6 +85,7 @@ def test_a_process_that_dies_is_replaced_and_its_task_is_lost(trouble: str, reas
     assert reason in lost.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["hang", "sleep"])
 def test_a_process_that_hangs_is_replaced_and_its_task_is_lost(trouble: str) -> None:
     with workers(2, time_limit=0.3) as pool:
@@ -156,6 +157,7 @@ def test_many_tasks_wait_here_and_not_in_a_full_pipe() -> None:
         assert results(pool, list(range(1000))) == list(range(1000))
 
 
+@pytest.mark.slow
 def test_a_hang_is_found_behind_many_tasks() -> None:
     with workers(time_limit=0.5) as pool:
         found = results(pool, ["hang", *range(400)])

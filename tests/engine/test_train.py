@@ -150,6 +150,7 @@ def several_labels(clips: Path, folder: Path) -> RunConfig:
     return tiny_config(clips, **changes, **{"evaluation.metrics": ("mean_average_precision",)})
 
 
+@pytest.mark.slow
 def test_training_learns_several_labels_a_video(class_folders: Path, tmp_path: Path) -> None:
     changes = {"optim": {"lr": 4e-3}, "epochs": 10}
     config = several_labels(class_folders, tmp_path)

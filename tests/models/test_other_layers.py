@@ -257,6 +257,7 @@ layer(x) if made is None else made.backward(grad)
 """
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize(
     ("kernel", "layer", "shape", "backward"),

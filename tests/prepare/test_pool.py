@@ -46,6 +46,7 @@ def test_hung_and_stopped_processes_are_killed_and_the_others_go_on(tmp_path: Pa
     assert raised == Lost("error", "RuntimeError: no such luck")
 
 
+@pytest.mark.slow
 def test_progress_puts_the_time_limit_off() -> None:
     assert outcomes(["long"], time_limit=1.0) == ["LONG"]
 

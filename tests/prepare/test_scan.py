@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from iwin.data.annotations import Sample
 from iwin.prepare.probe import VideoFacts
 from iwin.prepare.scan import scan
@@ -41,6 +43,7 @@ def test_only_files_of_equal_size_are_hashed(tmp_path: Path) -> None:
     assert facts["c.mp4"].digest is None
 
 
+@pytest.mark.slow
 def test_a_decode_that_hangs_is_killed_and_the_rest_goes_on(tmp_path: Path) -> None:
     endless = write_endless(tmp_path / "endless.ts")
     clips = [write_clip(tmp_path / f"{number}.mp4", first=number) for number in range(4)]

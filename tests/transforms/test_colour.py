@@ -64,6 +64,7 @@ def test_grey_has_no_saturation_and_no_hue_to_change() -> None:
     assert (jittered.int() - grey.int()).abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_decoder_processes_import_torchvision_where_they_need_it_only() -> None:
     code = "import sys, iwin.data.datasets, iwin.transforms.augment; print('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -32,6 +32,7 @@ def test_much_smaller_clips_leave_it_to_others() -> None:
     assert empty_clip(30, 1024, 1024).data_ptr() == place
 
 
+@pytest.mark.slow
 def test_clips_of_threads_do_not_share_memory() -> None:
     wrong = []
 
