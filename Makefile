@@ -23,6 +23,7 @@ docs: .venv/test
 
 check: test lint docs
 	$(BIN)/pytest -m "slow or parity"
+	ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest tests/models
 	PYTHON=$(PYTHON) bash tests/check_wheel.sh
 
 lint: .venv/test

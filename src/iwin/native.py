@@ -1,6 +1,6 @@
 """Kernels in C++: compiling them when they are first needed, and keeping what comes of it.
 
-Whoever has one has another way too, for machines without a compiler or without AVX-512.
+Whoever has one has another way too, for machines without a compiler or with an older CPU.
 """
 
 import contextlib
@@ -21,6 +21,9 @@ import torch
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC")
 
+FLAGS_FOR = {"AVX512": FLAGS, "AVX2": (*FLAGS, "-mno-avx512f")}
+"""By what PyTorch takes a CPU for: so `ATEN_CPU_CAPABILITY=avx2` has the kernels do without AVX-512, too."""
+
 log = logging.getLogger(__name__)
 
 
@@ -32,15 +35,16 @@ def library(source: Path) -> ctypes.CDLL | None:
     in $XDG_CACHE_HOME/iwin (~/.cache/iwin) under a name made of all that it depends on.
     """
     compiler = shutil.which(os.environ.get("CXX", "g++"))
+    flags = FLAGS_FOR.get(torch.backends.cpu.get_cpu_capability())
     if os.environ.get("IWIN_NATIVE") == "0":
         reason = "IWIN_NATIVE is 0"
-    elif platform.system() != "Linux" or torch.backends.cpu.get_cpu_capability() != "AVX512":
-        reason = "they need Linux and a CPU with AVX-512"
+    elif platform.system() != "Linux" or flags is None:
+        reason = "they need Linux and a CPU with AVX2 or AVX-512"
     elif compiler is None:
         reason = "there is no C++ compiler"
     else:
         try:
-            return ctypes.CDLL(str(compiled(source, compiler)))
+            return ctypes.CDLL(str(compiled(source, [compiler, *flags])))
         except subprocess.CalledProcessError as error:
             reason = f"{compiler} failed:\n{error.stderr}"
         except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
@@ -54,8 +58,12 @@ def has(source: Path, function: str) -> bool:
     return hasattr(library(source), function)
 
 
-def compiled(source: Path, compiler: str) -> Path:
+def compiled(source: Path, compiler: Sequence[str]) -> Path:
     """The shared library; compiled, if it is not there yet, by one process while others wait for it.
+
+    Args:
+        source: a file, or a folder of files.
+        compiler: its command with the flags.
 
     Raises:
         OSError: if it cannot be written.
@@ -63,11 +71,11 @@ def compiled(source: Path, compiler: str) -> Path:
     """
     import fcntl  # Unix's alone, as is all of this
 
-    version = run([compiler, "--version"])
+    version = run([compiler[0], "--version"])
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     sources = sorted(source.glob("*.cpp")) if source.is_dir() else [source]
     texts = [path.read_text() for path in (*sources, *sorted(sources[0].parent.glob("*.h")))]
-    key = hashlib.sha256("\0".join([*texts, *FLAGS, compiler, version, cpu]).encode()).hexdigest()
+    key = hashlib.sha256("\0".join([*texts, *compiler, version, cpu]).encode()).hexdigest()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iwin"
     path = folder / f"{source.stem}-{key[:16]}.so"
     if path.exists():
@@ -82,15 +90,13 @@ def compiled(source: Path, compiler: str) -> Path:
     return path
 
 
-def link(sources: Sequence[Path], compiler: str, target: Path) -> Path:
+def link(sources: Sequence[Path], compiler: Sequence[str], target: Path) -> Path:
     """Compile files side by side, and make one library of them."""
     objects = [target.with_name(f"{source.stem}.o") for source in sources]
-    commands = [
-        [compiler, *FLAGS, "-c", str(source), "-o", str(made)] for source, made in zip(sources, objects, strict=True)
-    ]
+    commands = [[*compiler, "-c", str(source), "-o", str(made)] for source, made in zip(sources, objects, strict=True)]
     with ThreadPoolExecutor() as pool:
         list(pool.map(run, commands))
-    run([compiler, *FLAGS, "-shared", *map(str, objects), "-o", str(target)])
+    run([*compiler, "-shared", *map(str, objects), "-o", str(target)])
     return target
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from iwin.models.block import DepthwiseConv
 from iwin.models.native.depthwise import convolve, takes
-from tests.models.precisions import needs_kernels, precisions
+from tests.models.precisions import needs, needs_kernels, precisions
 
 PRECISIONS = precisions("convolve")
 
@@ -74,7 +74,7 @@ def test_only_the_gradients_that_are_asked_for_are_made() -> None:
     assert not convolve(x, weight.detach(), None, x).requires_grad
 
 
-@needs_kernels
+@needs("convolve_bf16")
 def test_it_computes_in_autocasts_precision() -> None:
     layer, x = DepthwiseConv(32), torch.randn(1, 2, 4, 4, 32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -18,7 +18,7 @@ from iwin.models.native import mlp as mlps
 from iwin.models.native import tokens
 from iwin.models.native.common import NAMES, call, infers
 from iwin.models.native.linear import Linear
-from tests.models.precisions import assert_differentiates, error, needs_kernels, pairs
+from tests.models.precisions import assert_differentiates, error, needs_bf16, needs_kernels, pairs
 
 SIZES = {"kernels": (48, 80), "oneDNN": (24, 40)}
 """Numbers in and out of layers that the kernels take, where they can be compiled, and of those that they do not."""
@@ -31,7 +31,14 @@ KERNEL_PAIRS = pairs("weight_gradient")
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("by", SIZES)
-@pytest.mark.parametrize(("dtype", "mixed"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)])
+@pytest.mark.parametrize(
+    ("dtype", "mixed"),
+    [
+        (torch.float32, False),
+        pytest.param(torch.float32, True, marks=needs_bf16),
+        pytest.param(torch.bfloat16, False, marks=needs_bf16),
+    ],
+)
 def test_gradients_of_linear_layers_are_those_of_their_definition(
     dtype: torch.dtype, mixed: bool, by: str, bias: bool
 ) -> None:

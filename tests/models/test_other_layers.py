@@ -13,7 +13,7 @@ from iwin.models.iwin import Downsample, IwinTransformer, PatchEmbed
 from iwin.models.kernels.layers import LayerNorm
 from iwin.models.native import common
 from iwin.models.native.linear import Linear
-from tests.models.precisions import error, needs_kernels
+from tests.models.precisions import error, needs_bf16, needs_kernels
 
 
 class WithItself(DepthwiseConv):
@@ -101,6 +101,7 @@ def test_parameters_that_kernels_cannot_read_are_pytorchs_to_take_or_to_refuse(
         assert error(found, right) < 1e-6
 
 
+@needs_bf16
 @needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_under_autocast_weights_say_how_precise_patches_are(

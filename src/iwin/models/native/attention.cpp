@@ -1,4 +1,4 @@
-// Attention within interleaved windows at head dimension 32, for CPUs with AVX-512.
+// Attention within interleaved windows at head dimension 32.
 //
 // q, k and v are read from the projection in image order and the result is written in image order, by strides: no
 // window is ever gathered in memory as a whole. The softmax runs along blocks of keys and the backward pass computes
@@ -8,7 +8,7 @@
 // A window that reaches past the map is filled up by positions whose keys and values are all the same. They are one key,
 // whose score is higher by the logarithm of their number; as queries they are nobody's.
 //
-// Every matrix product, forward and backward, is the one tile below: 8 rows by 32 columns, summed over "words". In
+// Every matrix product, forward and backward, is the one tile below: some rows by columns, summed over "words". In
 // bf16 a word is two numbers that follow each other along the summed axis, and VDPBF16PS sums both at once; in fp32 a
 // word is one number. Scores stand with keys as rows and queries as columns, so that a maximum over keys is a maximum
 // of registers. A tile of scores becomes weights before it leaves the registers. Sums are fp32 throughout.
@@ -24,10 +24,10 @@
 namespace iwin {
 namespace {
 
-constexpr long D = HEAD_DIM;  // columns of a tile
-constexpr long ROWS = 8;    // rows of a tile
-constexpr long BLOCK = 32;  // queries that go together; columns of a tile, of which the last few queries take LANES
-constexpr long KEYS = 256;  // keys whose weights wait for their product with the values, in the first-level cache
+constexpr long D = HEAD_DIM;
+constexpr long ROWS = MANY ? 8 : 4;     // rows of a tile
+constexpr long BLOCK = MANY ? 32 : 16;  // queries that go together; columns of a tile, of which the last few take LANES
+constexpr long KEYS = 256;              // keys whose weights wait for their product with the values, in the first-level cache
 
 // How far, in powers of two, a score may rise above the one that weights are relative to before that one moves. It must
 // leave room for sums below fp32's end, and spares nearly all tiles the multiplication of what has been summed so far.
@@ -36,10 +36,10 @@ constexpr float RISE = 8;
 // For keys and queries that only fill up a tile: 2^x underflows to 0 as for infinity, of which a difference is no number.
 constexpr float FAR = 1e30f;
 
-// Sums of 8 rows and 32 columns, or 16, in registers.
+// Sums of some rows and one or two times LANES columns, in registers.
 template <long HALVES>
 struct Tile {
-  __m512 sums[HALVES][ROWS];
+  Floats sums[HALVES][ROWS];
 };
 
 template <long HALVES>
@@ -47,77 +47,60 @@ INLINE void clear(Tile<HALVES>& tile) {
 #pragma GCC unroll 2
   for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
-    for (long r = 0; r < ROWS; r++) tile.sums[h][r] = _mm512_setzero_ps();
+    for (long r = 0; r < ROWS; r++) tile.sums[h][r] = Floats{};
 }
 
-// sums += a b: a's words stand at a[row * row_stride + step * step_stride], b's at b[step][32].
-template <class T, long HALVES>
+// sums += a b: a's words stand at a[row * row_stride + step * step_stride], b's at b[step][STRIDE].
+template <class T, long STRIDE, long HALVES>
 INLINE void multiply(Tile<HALVES>& tile, const Word* a, long row_stride, long step_stride, const Word* b, long steps) {
   for (long s = 0; s < steps; s++) {
-    __m512i columns[HALVES];
+    Ints columns[HALVES];
 #pragma GCC unroll 2
-    for (long h = 0; h < HALVES; h++) columns[h] = _mm512_loadu_si512(b + s * 32 + h * LANES);
+    for (long h = 0; h < HALVES; h++) columns[h] = held(load(b + s * STRIDE + h * LANES));
 #pragma GCC unroll 8
     for (long r = 0; r < ROWS; r++) {
-      const __m512i word = _mm512_set1_epi32(a[r * row_stride + s * step_stride]);
+      const Ints word = repeat(a[r * row_stride + s * step_stride]);
 #pragma GCC unroll 2
       for (long h = 0; h < HALVES; h++) tile.sums[h][r] = T::add_product(tile.sums[h][r], word, columns[h]);
     }
   }
 }
 
-// The same with sums[8][32] in memory.
-template <class T, long HALVES>
+// The same with sums[ROWS][STRIDE] in memory.
+template <class T, long STRIDE, long HALVES>
 void multiply(float* sums, const Word* a, long row_stride, long step_stride, const Word* b, long steps) {
   Tile<HALVES> tile;
 #pragma GCC unroll 2
   for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
-    for (long r = 0; r < ROWS; r++) tile.sums[h][r] = _mm512_loadu_ps(sums + r * 32 + h * LANES);
-  multiply<T>(tile, a, row_stride, step_stride, b, steps);
+    for (long r = 0; r < ROWS; r++) tile.sums[h][r] = load(sums + r * STRIDE + h * LANES);
+  multiply<T, STRIDE>(tile, a, row_stride, step_stride, b, steps);
 #pragma GCC unroll 2
   for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
-    for (long r = 0; r < ROWS; r++) _mm512_storeu_ps(sums + r * 32 + h * LANES, tile.sums[h][r]);
+    for (long r = 0; r < ROWS; r++) store(sums + r * STRIDE + h * LANES, tile.sums[h][r]);
 }
 
-// The largest of each column of 8 rows.
-INLINE __m512 highest(const __m512* rows) {
-  __m512 top = rows[0];
+// The largest of each column of a tile's rows.
+INLINE Floats highest(const Floats* rows) {
+  Floats top = rows[0];
 #pragma GCC unroll 8
-  for (long r = 1; r < ROWS; r++) top = _mm512_max_ps(top, rows[r]);
+  for (long r = 1; r < ROWS; r++) top = max(top, rows[r]);
   return top;
 }
 
 // Half a tile of scores as weights relative to the score `most`: words of PACK rows each. Adds them to `sum`.
 template <class T>
-INLINE void weigh(Word* words, const __m512* scores, __m512 most, __m512 factor, __m512& sum) {
+INLINE void weigh(Word* words, const Floats* scores, Floats most, Floats factor, Floats& sum) {
 #pragma GCC unroll 8
   for (long r = 0; r < ROWS; r += T::PACK) {
-    __m512 weights[T::PACK];
+    Floats weights[T::PACK];
 #pragma GCC unroll 2
     for (long i = 0; i < T::PACK; i++) {
-      weights[i] = exp2<T>(_mm512_mul_ps(_mm512_sub_ps(scores[r + i], most), factor));
-      sum = _mm512_add_ps(sum, weights[i]);
+      weights[i] = exp2<T>((scores[r + i] - most) * factor);
+      sum = sum + weights[i];
     }
-    _mm512_storeu_si512(words + r / T::PACK * BLOCK, T::pack(weights));
-  }
-}
-
-// Exchanges, in every square of 2 * SIDE rows and lanes, the upper right quarter for the lower left one.
-template <int SIDE>
-INLINE void exchange(__m512i* rows) {
-  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), side = _mm512_set1_epi32(SIDE);
-  const __mmask16 right = _mm512_test_epi32_mask(lane, side);
-  const __m512i second = _mm512_or_si512(lane, _mm512_set1_epi32(LANES));  // lanes of the lower row
-  const __m512i above = _mm512_mask_sub_epi32(lane, right, second, side);
-  const __m512i below = _mm512_mask_blend_epi32(right, _mm512_add_epi32(lane, side), second);
-#pragma GCC unroll 16
-  for (int r = 0; r < LANES; r++) {
-    if (r & SIDE) continue;
-    const __m512i upper = rows[r], lower = rows[r + SIDE];
-    rows[r] = _mm512_permutex2var_epi32(upper, above, lower);
-    rows[r + SIDE] = _mm512_permutex2var_epi32(upper, below, lower);
+    store(words + r / T::PACK * BLOCK, T::pack(weights));
   }
 }
 
@@ -125,31 +108,28 @@ INLINE void exchange(__m512i* rows) {
 INLINE void transpose(Word* to, long to_stride, const Word* from, long from_stride, long rows, long columns) {
   for (long r = 0; r < rows; r += LANES)
     for (long c = 0; c < columns; c += LANES) {
-      __m512i square[LANES];
+      Ints square[LANES];
 #pragma GCC unroll 16
-      for (long i = 0; i < LANES; i++) square[i] = _mm512_loadu_si512(from + (r + i) * from_stride + c);
-      exchange<8>(square);
-      exchange<4>(square);
-      exchange<2>(square);
-      exchange<1>(square);
+      for (long i = 0; i < LANES; i++) square[i] = load(from + (r + i) * from_stride + c);
+      iwin::transpose(square);
 #pragma GCC unroll 16
-      for (long i = 0; i < LANES; i++) _mm512_storeu_si512(to + (c + i) * to_stride + r, square[i]);
+      for (long i = 0; i < LANES; i++) store(to + (c + i) * to_stride + r, square[i]);
     }
 }
 
 // Logarithm to base 2 of a positive number, within 2e-7.
-INLINE __m512 log2(__m512 x) {
-  const __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
-  const __m512 exponent = _mm512_getexp_ps(_mm512_div_ps(x, m));
+INLINE Floats log2(Floats x) {
+  Floats exponent;
+  const Floats m = split(x, exponent);
   // log2(m) = 2 / ln 2 artanh(t), t = (m - 1) / (m + 1) up to 1/5
-  const __m512 one = _mm512_set1_ps(1.0f), t = _mm512_div_ps(_mm512_sub_ps(m, one), _mm512_add_ps(m, one));
-  const __m512 square = _mm512_mul_ps(t, t);
-  __m512 p = _mm512_set1_ps(float(2 * M_LOG2E / 9));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(float(2 * M_LOG2E / 7)));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(float(2 * M_LOG2E / 5)));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(float(2 * M_LOG2E / 3)));
-  p = _mm512_fmadd_ps(p, square, _mm512_set1_ps(float(2 * M_LOG2E)));
-  return _mm512_fmadd_ps(p, t, exponent);
+  const Floats one = repeat(1.0f), t = (m - one) / (m + one);
+  const Floats square = t * t;
+  Floats p = repeat(float(2 * M_LOG2E / 9));
+  p = fmadd(p, square, repeat(float(2 * M_LOG2E / 7)));
+  p = fmadd(p, square, repeat(float(2 * M_LOG2E / 5)));
+  p = fmadd(p, square, repeat(float(2 * M_LOG2E / 3)));
+  p = fmadd(p, square, repeat(float(2 * M_LOG2E)));
+  return fmadd(p, t, exponent);
 }
 
 // Keys of a window that go through tiles at most.
@@ -188,15 +168,15 @@ struct Task {
   template <long HALVES>
   INLINE void finish(Tile<HALVES>& scores, long key, float factor) const {
     if (key + ROWS < keys()) return;
-    const __m512 far = _mm512_set1_ps(-FAR), rise = _mm512_set1_ps(std::log2(float(beyond)) / factor);
+    const Floats far = repeat(-FAR), rise = repeat(std::log2(float(beyond)) / factor);
     const unsigned hidden = 0xFFu << (keys() - key), raised = beyond > 0 ? 1u << (tokens() - key) : 0;
 #pragma GCC unroll 2
     for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
       for (long r = 0; r < ROWS; r++) {
-        __m512& row = scores.sums[h][r];
-        row = _mm512_mask_add_ps(row, raised >> r & 1 ? 0xFFFF : 0, row, rise);
-        row = _mm512_mask_mov_ps(row, hidden >> r & 1 ? 0xFFFF : 0, far);
+        Floats& row = scores.sums[h][r];
+        if (raised >> r & 1) row = row + rise;
+        if (hidden >> r & 1) row = far;
       }
   }
 
@@ -207,9 +187,9 @@ struct Task {
     Word packed[WIDTH * BLOCK], rows[BLOCK * WIDTH];
     for (long s = 0; s < WIDTH; s++)
       for (long h = 0; h < BLOCK; h += LANES) {
-        __m512 numbers[T::PACK];
-        for (long i = 0; i < T::PACK; i++) numbers[i] = _mm512_loadu_ps(columns + (s * T::PACK + i) * BLOCK + h);
-        _mm512_storeu_si512(packed + s * BLOCK + h, T::pack(numbers));
+        Floats numbers[T::PACK];
+        for (long i = 0; i < T::PACK; i++) numbers[i] = load(columns + (s * T::PACK + i) * BLOCK + h);
+        store(packed + s * BLOCK + h, T::pack(numbers));
       }
     transpose(rows, WIDTH, packed, BLOCK, WIDTH, BLOCK);
     for (long n = 0; n < count; n++)
@@ -231,9 +211,8 @@ void pair_rows(std::vector<Word>& to, const std::vector<typename T::Number>& row
   } else {
     for (long n = 0; n < count; n += 2)
       for (long d = 0; d < D; d += LANES) {
-        const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)&rows[n * D + d]));
-        const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)&rows[(n + 1) * D + d]));
-        _mm512_storeu_si512(&to[n * WIDTH + d], _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+        store(&to[n * WIDTH + d], T::pair(_mm256_loadu_si256((const __m256i*)&rows[n * D + d]),
+                                            _mm256_loadu_si256((const __m256i*)&rows[(n + 1) * D + d])));
       }
   }
 }
@@ -281,7 +260,8 @@ struct Forward {
       const long count = std::min(BLOCK, task.tokens() - first);
       task.gather(q.data(), maps.qkv, 3 * C, offset, first, count, BLOCK);
       transpose<T>(q_words, q);
-      count > LANES ? attend<2>(task, count, softmax + first) : attend<1>(task, count, softmax + first);
+      if (count > LANES) attend<BLOCK / LANES>(task, count, softmax + first);
+      else attend<1>(task, count, softmax + first);
       task.template scatter<T>(maps.out, C, offset, first, count, o.data());
     }
   }
@@ -289,42 +269,42 @@ struct Forward {
   // Lets `count` queries attend to all keys: fills o and `softmax`.
   template <long HALVES>
   INLINE void attend(const Task& task, long count, float* softmax) {
-    const __m512 factors = _mm512_set1_ps(factor), rise = _mm512_set1_ps(RISE);
+    const Floats factors = repeat(factor), rise = repeat(RISE);
     std::fill(o.begin(), o.end(), 0.0f);
-    __m512 most[HALVES], sum[HALVES];
+    Floats most[HALVES], sum[HALVES];
     for (long h = 0; h < HALVES; h++) {
-      most[h] = _mm512_set1_ps(-FAR);
-      sum[h] = _mm512_setzero_ps();
+      most[h] = repeat(-FAR);
+      sum[h] = Floats{};
     }
     long begin = 0;  // the first key whose weight waits
     const auto add_values = [&](long end) {
       const long steps = (end - begin) / T::PACK;
       for (long d = 0; d < D; d += ROWS)
-        multiply<T, HALVES>(&o[d * BLOCK], &v_words[begin / T::PACK * D + d], 1, D, p_words.data(), steps);
+        multiply<T, BLOCK, HALVES>(&o[d * BLOCK], &v_words[begin / T::PACK * D + d], 1, D, p_words.data(), steps);
       begin = end;
     };
     for (long key = 0; key < task.padded(); key += ROWS) {
       Tile<HALVES> s;
       clear(s);
-      multiply<T>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
+      multiply<T, BLOCK>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
       task.finish(s, key, factor);
-      __m512 top[HALVES];
-      __mmask16 risen = key == 0;
+      Floats top[HALVES];
+      bool risen = key == 0;
 #pragma GCC unroll 2
       for (long h = 0; h < HALVES; h++) {
         top[h] = highest(s.sums[h]);
-        risen |= _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_sub_ps(top[h], most[h]), factors), rise, _CMP_GT_OQ);
+        risen |= any_greater((top[h] - most[h]) * factors, rise);
       }
       if (risen) {
         add_values(key);
         for (long h = 0; h < HALVES; h++) {
-          const __m512 now = _mm512_max_ps(most[h], top[h]);
-          const __m512 shrink = exp2<T>(_mm512_mul_ps(_mm512_sub_ps(most[h], now), factors));
+          const Floats now = max(most[h], top[h]);
+          const Floats shrink = exp2<T>((most[h] - now) * factors);
           most[h] = now;
-          sum[h] = _mm512_mul_ps(sum[h], shrink);
+          sum[h] = sum[h] * shrink;
           for (long d = 0; d < D; d++) {
             float* sums = &o[d * BLOCK + h * LANES];
-            _mm512_storeu_ps(sums, _mm512_mul_ps(_mm512_loadu_ps(sums), shrink));
+            store(sums, load(sums) * shrink);
           }
         }
       }
@@ -334,12 +314,11 @@ struct Forward {
       if (key + ROWS - begin == KEYS || key + ROWS == task.padded()) add_values(key + ROWS);
     }
     for (long h = 0; h < HALVES; h++) {
-      const __mmask16 asked = (1u << std::min(LANES, count - h * LANES)) - 1;
-      _mm512_mask_storeu_ps(softmax + h * LANES, asked, most[h]);
-      _mm512_mask_storeu_ps(softmax + shape.tokens() + h * LANES, asked, log2(sum[h]));
+      store_first(softmax + h * LANES, count - h * LANES, most[h]);
+      store_first(softmax + shape.tokens() + h * LANES, count - h * LANES, log2(sum[h]));
       for (long d = 0; d < D; d++) {
         float* sums = &o[d * BLOCK + h * LANES];
-        _mm512_storeu_ps(sums, _mm512_div_ps(_mm512_loadu_ps(sums), sum[h]));
+        store(sums, load(sums) / sum[h]);
       }
     }
   }
@@ -408,14 +387,15 @@ struct Backward {
       transpose<T>(y_words, y);
       pair_rows<T>(q_pairs, q, BLOCK);
       pair_rows<T>(g_pairs, g, BLOCK);
-      count > LANES ? differentiate<2>(task, count, softmax) : differentiate<1>(task, count, softmax);
+      if (count > LANES) differentiate<BLOCK / LANES>(task, count, softmax);
+      else differentiate<1>(task, count, softmax);
       task.template scatter<T>(grad_qkv, 3 * C, offset, first, count, dq.data());
     }
     for (long n = 0; n < task.tokens(); n++) {
       Number* to = grad_qkv + task.place[n] * 3 * C + offset;
       for (long d = 0; d < D; d += LANES) {
-        T::store(to + C + d, _mm512_loadu_ps(&dk[n * D + d]));
-        T::store(to + 2 * C + d, _mm512_loadu_ps(&dv[n * D + d]));
+        T::store(to + C + d, load(&dk[n * D + d]));
+        T::store(to + 2 * C + d, load(&dv[n * D + d]));
       }
     }
     float* fill = grad_fill + index * 2 * D;
@@ -428,16 +408,15 @@ struct Backward {
   // Of `count` queries: fills dq, and adds to dk and dv what they say of all keys and values.
   template <long HALVES>
   INLINE void differentiate(const Task& task, long count, const float* softmax) {
-    const __m512 factors = _mm512_set1_ps(factor), scales = _mm512_set1_ps(scale);
-    __m512 most[HALVES], log_sum[HALVES], delta[HALVES];
+    const Floats factors = repeat(factor), scales = repeat(scale);
+    Floats most[HALVES], log_sum[HALVES], delta[HALVES];
     for (long h = 0; h < HALVES; h++) {
-      const __mmask16 asked = (1u << std::min(LANES, count - h * LANES)) - 1;
-      most[h] = _mm512_maskz_loadu_ps(asked, softmax + h * LANES);
-      log_sum[h] = _mm512_mask_loadu_ps(_mm512_set1_ps(FAR), asked, softmax + shape.tokens() + h * LANES);
-      delta[h] = _mm512_setzero_ps();
+      most[h] = load_first(softmax + h * LANES, count - h * LANES, Floats{});
+      log_sum[h] = load_first(softmax + shape.tokens() + h * LANES, count - h * LANES, repeat(FAR));
+      delta[h] = Floats{};
       for (long s = 0; s < WIDTH; s++) {
         const long place = s * BLOCK + h * LANES;
-        delta[h] = T::add_product(delta[h], _mm512_loadu_si512(&g_words[place]), _mm512_loadu_si512(&y_words[place]));
+        delta[h] = T::add_product(delta[h], load(&g_words[place]), load(&y_words[place]));
       }
     }
     std::fill(dq.begin(), dq.end(), 0.0f);
@@ -445,39 +424,41 @@ struct Backward {
     for (long key = 0; key < task.padded(); key += ROWS) {
       Tile<HALVES> s;
       clear(s);
-      multiply<T>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
+      multiply<T, BLOCK>(s, words<T>(k, key), WIDTH, 1, q_words.data(), WIDTH);
       task.finish(s, key, factor);
 #pragma GCC unroll 2
       for (long h = 0; h < HALVES; h++)
 #pragma GCC unroll 8
         for (long r = 0; r < ROWS; r++) {
-          const __m512 score = _mm512_sub_ps(s.sums[h][r], most[h]);
-          const __m512 weights = exp2<T>(_mm512_fmsub_ps(score, factors, log_sum[h]));
+          const Floats score = s.sums[h][r] - most[h];
+          const Floats weights = exp2<T>(fmsub(score, factors, log_sum[h]));
           T::store(&p_rows[r * BLOCK + h * LANES], weights);
-          _mm512_storeu_ps(&p[r * BLOCK + h * LANES], _mm512_mul_ps(weights, scales));
+          store(&p[r * BLOCK + h * LANES], weights * scales);
         }
       Tile<HALVES> ds;
       clear(ds);
-      multiply<T>(ds, words<T>(v, key), WIDTH, 1, g_words.data(), WIDTH);
+      multiply<T, BLOCK>(ds, words<T>(v, key), WIDTH, 1, g_words.data(), WIDTH);
 #pragma GCC unroll 2
       for (long h = 0; h < HALVES; h++) {
 #pragma GCC unroll 8
         for (long r = 0; r < ROWS; r++) {
-          __m512& value = ds.sums[h][r];
-          value = _mm512_mul_ps(_mm512_sub_ps(value, delta[h]), _mm512_loadu_ps(&p[r * BLOCK + h * LANES]));
+          Floats& value = ds.sums[h][r];
+          value = (value - delta[h]) * load(&p[r * BLOCK + h * LANES]);
           T::store(&ds_rows[r * BLOCK + h * LANES], value);
         }
 #pragma GCC unroll 8
         for (long r = 0; r < ROWS; r += T::PACK)
-          _mm512_storeu_si512(&ds_words[(key - begin + r) / T::PACK * BLOCK + h * LANES], T::pack(&ds.sums[h][r]));
+          store(&ds_words[(key - begin + r) / T::PACK * BLOCK + h * LANES], T::pack(&ds.sums[h][r]));
       }
       constexpr long STEPS_HERE = HALVES * LANES / T::PACK;
-      multiply<T, 2>(&dv[key * D], words<T>(p_rows, 0), STEPS, 1, g_pairs.data(), STEPS_HERE);
-      multiply<T, 2>(&dk[key * D], words<T>(ds_rows, 0), STEPS, 1, q_pairs.data(), STEPS_HERE);
+      for (long d = 0; d < D; d += BLOCK) {
+        multiply<T, D, BLOCK / LANES>(&dv[key * D + d], words<T>(p_rows, 0), STEPS, 1, &g_pairs[d], STEPS_HERE);
+        multiply<T, D, BLOCK / LANES>(&dk[key * D + d], words<T>(ds_rows, 0), STEPS, 1, &q_pairs[d], STEPS_HERE);
+      }
       const long end = key + ROWS;
       if (end - begin < KEYS && end < task.padded()) continue;
       for (long d = 0; d < D; d += ROWS)
-        multiply<T, HALVES>(&dq[d * BLOCK], &k_pairs[begin / T::PACK * D + d], 1, D, ds_words.data(),
+        multiply<T, BLOCK, HALVES>(&dq[d * BLOCK], &k_pairs[begin / T::PACK * D + d], 1, D, ds_words.data(),
                             (end - begin) / T::PACK);
       begin = end;
     }

@@ -57,7 +57,7 @@ class InFp32 {
       at_ = numbers;
     } else {
       copy_.resize(count);
-      for (long n = 0; n < count; n += LANES) _mm512_storeu_ps(&copy_[n], W::load(numbers + n));
+      for (long n = 0; n < count; n += LANES) store(&copy_[n], W::load(numbers + n));
       at_ = copy_.data();
     }
   }
@@ -112,7 +112,7 @@ class Block {
         C(map.channels()),
         fill(map.fits() ? 0 : 3 * C) {
     const InFp32<W> bias(p.qkv_bias, 3 * C);
-    for (long c = 0; p.qkv_bias && c < long(fill.size()); c += LANES) T::store(&fill[c], _mm512_loadu_ps(bias + c));
+    for (long c = 0; p.qkv_bias && c < long(fill.size()); c += LANES) T::store(&fill[c], load(bias + c));
   }
 
   void forward(const M* x, const Kept<X, T>* kept, M* out) const {

@@ -1,4 +1,4 @@
-// Depthwise 3x3 convolution of maps whose channels lie last, with zeros around them, for CPUs with AVX-512.
+// Depthwise 3x3 convolution of maps whose channels lie last, with zeros around them.
 //
 // A row of the result is made from left to right. Every column of the three rows around it is read once and added to the
 // three results that it belongs to, which stay in registers until they are whole. Sums are fp32 throughout.
@@ -28,31 +28,31 @@ struct Rows {
 template <class T>
 INLINE void convolve_row(const Rows<typename T::Number>& rows, const float* taps, const float* bias,
                      const typename T::Number* plus, typename T::Number* out, const Frames& shape) {
-  __m512 weights[TAPS][GROUP], start[GROUP], before[GROUP], here[GROUP];
+  Floats weights[TAPS][GROUP], start[GROUP], before[GROUP], here[GROUP];
 #pragma GCC unroll 2
   for (long g = 0; g < GROUP; g++) {
 #pragma GCC unroll 9
-    for (long t = 0; t < TAPS; t++) weights[t][g] = _mm512_loadu_ps(taps + t * shape.channels + g * LANES);
-    start[g] = bias ? _mm512_loadu_ps(bias + g * LANES) : _mm512_setzero_ps();
+    for (long t = 0; t < TAPS; t++) weights[t][g] = load(taps + t * shape.channels + g * LANES);
+    start[g] = bias ? load(bias + g * LANES) : Floats{};
     before[g] = here[g] = start[g];
   }
   for (long x = 0; x <= shape.width; x++) {
     const long place = x * shape.channels;
 #pragma GCC unroll 2
     for (long g = 0; g < GROUP; g++) {
-      __m512 next = start[g];
+      Floats next = start[g];
       if (x < shape.width) {
 #pragma GCC unroll 3
         for (long r = 0; r < 3; r++) {
-          const __m512 value = T::load(rows.at[r] + place + g * LANES);
-          before[g] = _mm512_fmadd_ps(weights[r * 3 + 2][g], value, before[g]);
-          here[g] = _mm512_fmadd_ps(weights[r * 3 + 1][g], value, here[g]);
-          next = _mm512_fmadd_ps(weights[r * 3][g], value, next);
+          const Floats value = T::load(rows.at[r] + place + g * LANES);
+          before[g] = fmadd(weights[r * 3 + 2][g], value, before[g]);
+          here[g] = fmadd(weights[r * 3 + 1][g], value, here[g]);
+          next = fmadd(weights[r * 3][g], value, next);
         }
       }
       if (x > 0) {
         const long whole = place - shape.channels + g * LANES;
-        T::store(out + whole, plus ? _mm512_add_ps(before[g], T::load(plus + whole)) : before[g]);
+        T::store(out + whole, plus ? before[g] + T::load(plus + whole) : before[g]);
       }
       before[g] = here[g];
       here[g] = next;
@@ -64,26 +64,26 @@ INLINE void convolve_row(const Rows<typename T::Number>& rows, const float* taps
 template <class T>
 INLINE void correlate(const Rows<typename T::Number>& rows, const typename T::Number* grad, float* sums,
                       const Frames& shape) {
-  __m512 total[TAPS + 1];
+  Floats total[TAPS + 1];
 #pragma GCC unroll 10
-  for (long t = 0; t <= TAPS; t++) total[t] = _mm512_loadu_ps(sums + t * shape.channels);
-  __m512 before = _mm512_setzero_ps(), here = T::load(grad);
+  for (long t = 0; t <= TAPS; t++) total[t] = load(sums + t * shape.channels);
+  Floats before = Floats{}, here = T::load(grad);
   for (long x = 0; x < shape.width; x++) {
     const long place = x * shape.channels;
-    const __m512 next = x + 1 < shape.width ? T::load(grad + place + shape.channels) : _mm512_setzero_ps();
+    const Floats next = x + 1 < shape.width ? T::load(grad + place + shape.channels) : Floats{};
 #pragma GCC unroll 3
     for (long r = 0; r < 3; r++) {
-      const __m512 value = T::load(rows.at[r] + place);
-      total[r * 3] = _mm512_fmadd_ps(next, value, total[r * 3]);
-      total[r * 3 + 1] = _mm512_fmadd_ps(here, value, total[r * 3 + 1]);
-      total[r * 3 + 2] = _mm512_fmadd_ps(before, value, total[r * 3 + 2]);
+      const Floats value = T::load(rows.at[r] + place);
+      total[r * 3] = fmadd(next, value, total[r * 3]);
+      total[r * 3 + 1] = fmadd(here, value, total[r * 3 + 1]);
+      total[r * 3 + 2] = fmadd(before, value, total[r * 3 + 2]);
     }
-    total[TAPS] = _mm512_add_ps(total[TAPS], here);
+    total[TAPS] = total[TAPS] + here;
     before = here;
     here = next;
   }
 #pragma GCC unroll 10
-  for (long t = 0; t <= TAPS; t++) _mm512_storeu_ps(sums + t * shape.channels, total[t]);
+  for (long t = 0; t <= TAPS; t++) store(sums + t * shape.channels, total[t]);
 }
 
 }  // namespace

@@ -121,11 +121,11 @@ class Downsample {
   void add_up(const N* patches, long y, N* out) const {
     for (long x = 0; x < s.width; x++, out += C)
       for (long c = 0; c < C; c += LANES) {
-        __m512 sum = _mm512_setzero_ps();
+        Floats sum = Floats{};
         for (long line = std::max(0L, (y - 1) / 2); line <= y / 2; line++)
           for (long column = std::max(0L, (x - 1) / 2); column <= x / 2; column++) {
             const long place = (y - 2 * line) * 3 + x - 2 * column;
-            sum = _mm512_add_ps(sum, T::load(patches + (line * s.columns() + column) * s.depth() + place * C + c));
+            sum = sum + T::load(patches + (line * s.columns() + column) * s.depth() + place * C + c);
           }
         T::store(out + c, sum);
       }

@@ -1,8 +1,8 @@
-// The products of linear layers and of their gradients, for CPUs with AVX-512.
+// The products of linear layers and of their gradients.
 //
-// Each is made of tiles of 8 rows and 48 columns, whose sums stay in registers along the whole summed axis; that axis goes
+// Each is made of tiles of some rows and columns, whose sums stay in registers along the whole summed axis; that axis goes
 // by words (precision.h). One operand is read where it lies, a word at a time for all columns. Of the other one, panels
-// of 48 columns are turned to words side by side, and rounded to bf16 where that is the precision, so that weights in
+// of as many columns are turned to words side by side, and rounded to bf16 where that is the precision, so that weights in
 // fp32 need no copy in bf16. A sum is the same whatever the number of rows, columns and threads around it.
 
 #include <omp.h>
@@ -15,7 +15,7 @@
 namespace iwin {
 namespace {
 
-constexpr long ROWS = 8, REGISTERS = 3, PANEL = REGISTERS * LANES;
+constexpr long ROWS = MANY ? 8 : 6, REGISTERS = MANY ? 3 : 1, PANEL = REGISTERS * LANES;  // of a tile
 constexpr long STEPS = 8;        // words of the summed axis that go together
 constexpr long CHUNK = 1 << 17;  // numbers of an operand that go through all panels together, in the second-level cache
 constexpr long TOKENS = 512;     // whose products are summed in registers for a weight's gradient
@@ -28,70 +28,34 @@ struct Words;
 
 template <>
 struct Words<Fp32> {
-  static __m512i along(const float* numbers, long) { return _mm512_castps_si512(_mm512_loadu_ps(numbers)); }
-  static __m512i across(const float* numbers, long, long) { return _mm512_castps_si512(_mm512_loadu_ps(numbers)); }
+  static Ints along(const float* numbers, long) { return as_ints(load(numbers)); }
+  static Ints across(const float* numbers, long, long) { return as_ints(load(numbers)); }
 };
 
 #ifdef __AVX512BF16__
 template <>
 struct Words<Bf16> {
   // From 32 numbers, or from 16 where a row ends.
-  static __m512i along(const float* numbers, long count) {
-    const __m512 low = _mm512_loadu_ps(numbers);
-    const __m512 high = count > LANES ? _mm512_loadu_ps(numbers + LANES) : _mm512_setzero_ps();
-    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+  static Ints along(const float* numbers, long count) {
+    const Floats low = load(numbers);
+    const Floats high = count > LANES ? load(numbers + LANES) : Floats{};
+    return (Ints)_mm512_cvtne2ps_pbh(high, low);
   }
-  static __m512i along(const uint16_t* numbers, long count) {
+  static Ints along(const uint16_t* numbers, long count) {
     return _mm512_maskz_loadu_epi16(count > LANES ? ~0u : 0xFFFFu, numbers);
   }
   // From two rows, or from the first alone where there is no other.
-  static __m512i across(const float* numbers, long stride, long rows) {
-    const __m512 second = rows > 1 ? _mm512_loadu_ps(numbers + stride) : _mm512_setzero_ps();
-    return interleave((__m512i)_mm512_cvtne2ps_pbh(second, _mm512_loadu_ps(numbers)));
+  static Ints across(const float* numbers, long stride, long rows) {
+    const Floats second = rows > 1 ? load(numbers + stride) : Floats{};
+    const Ints both = (Ints)_mm512_cvtne2ps_pbh(second, load(numbers));
+    return Bf16::pair(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
   }
-  static __m512i across(const uint16_t* numbers, long stride, long rows) {
-    const __m256i first = _mm256_loadu_si256((const __m256i*)numbers);
+  static Ints across(const uint16_t* numbers, long stride, long rows) {
     const __m256i second = rows > 1 ? _mm256_loadu_si256((const __m256i*)(numbers + stride)) : _mm256_setzero_si256();
-    return interleave(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
-  }
-
- private:
-  static __m512i interleave(__m512i halves) {
-    const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(halves));
-    const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(halves, 1));
-    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+    return Bf16::pair(_mm256_loadu_si256((const __m256i*)numbers), second);
   }
 };
 #endif
-
-// Transposes 16 registers of 16 words.
-INLINE void transpose(__m512i* rows) {
-  __m512i made[LANES];
-#pragma GCC unroll 8
-  for (int i = 0; i < LANES; i += 2) {
-    made[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    made[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < LANES; i += 4)
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; j++) {
-      rows[i + 2 * j] = _mm512_unpacklo_epi64(made[i + j], made[i + j + 2]);
-      rows[i + 2 * j + 1] = _mm512_unpackhi_epi64(made[i + j], made[i + j + 2]);
-    }
-#pragma GCC unroll 2
-  for (int i = 0; i < LANES; i += 8)
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-      made[i + j] = _mm512_shuffle_i32x4(rows[i + j], rows[i + j + 4], 0x88);
-      made[i + j + 4] = _mm512_shuffle_i32x4(rows[i + j], rows[i + j + 4], 0xDD);
-    }
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    rows[i] = _mm512_shuffle_i32x4(made[i], made[i + 8], 0x88);
-    rows[i + 8] = _mm512_shuffle_i32x4(made[i], made[i + 8], 0xDD);
-  }
-}
 
 // panel[steps][16 * registers] of words, from rows of numbers along the summed axis: `depth` in each.
 template <class T, class W>
@@ -99,14 +63,14 @@ void pack_rows(const W* numbers, long depth, long registers, Word* panel) {
   for (long reg = 0; reg < registers; reg++)
     for (long at = 0; at < depth; at += LANES * T::PACK) {
       const long count = std::min(LANES * T::PACK, depth - at);
-      __m512i rows[LANES];
+      Ints rows[LANES];
 #pragma GCC unroll 16
       for (long r = 0; r < LANES; r++) rows[r] = Words<T>::along(numbers + (reg * LANES + r) * depth + at, count);
       transpose(rows);
       Word* place = panel + at / T::PACK * registers * LANES + reg * LANES;
 #pragma GCC unroll 16
       for (long s = 0; s < LANES; s++)
-        if (s * T::PACK < count) _mm512_storeu_si512(place + s * registers * LANES, rows[s]);
+        if (s * T::PACK < count) store(place + s * registers * LANES, rows[s]);
     }
 }
 
@@ -115,7 +79,7 @@ template <class T, class W>
 void pack_columns(const W* numbers, long stride, long depth, long registers, Word* panel) {
   for (long at = 0; at < depth; at += T::PACK)
     for (long reg = 0; reg < registers; reg++, panel += LANES)
-      _mm512_storeu_si512(panel, Words<T>::across(numbers + at * stride + reg * LANES, stride, depth - at));
+      store(panel, Words<T>::across(numbers + at * stride + reg * LANES, stride, depth - at));
 }
 
 // ---------------------------------------------------------------------------------------- tiles
@@ -140,21 +104,21 @@ struct Ahead {
 template <class T, int R, int V, class Out>
 INLINE void tile(const Word* a, long row_stride, long step_stride, const Word* b, long steps, Ahead& ahead,
                  const Out& out) {
-  __m512 sums[R][V];
+  Floats sums[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 3
-    for (int v = 0; v < V; v++) sums[r][v] = _mm512_setzero_ps();
+    for (int v = 0; v < V; v++) sums[r][v] = Floats{};
   const auto add = [&](long s) __attribute__((always_inline)) {
-    __m512i columns[V];
+    Ints columns[V];
 #pragma GCC unroll 3
-    for (int v = 0; v < V; v++) columns[v] = _mm512_loadu_si512(b + (s * V + v) * LANES);
+    for (int v = 0; v < V; v++) columns[v] = held(load(b + (s * V + v) * LANES));
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       Word word;
       std::memcpy(&word, a + r * row_stride + s * step_stride, sizeof word);
 #pragma GCC unroll 3
-      for (int v = 0; v < V; v++) sums[r][v] = T::add_product(sums[r][v], _mm512_set1_epi32(word), columns[v]);
+      for (int v = 0; v < V; v++) sums[r][v] = T::add_product(sums[r][v], repeat(word), columns[v]);
     }
   };
   long step = 0;
@@ -173,25 +137,20 @@ INLINE void tile(const Word* a, long row_stride, long step_stride, const Word* b
 template <class T, int R, class Out>
 INLINE void tile(long registers, const Word* a, long row_stride, long step_stride, const Word* b, long steps,
                  Ahead& ahead, const Out& out) {
-  if (registers == 3) return tile<T, R, 3>(a, row_stride, step_stride, b, steps, ahead, out);
-  if (registers == 2) return tile<T, R, 2>(a, row_stride, step_stride, b, steps, ahead, out);
+  if constexpr (REGISTERS > 1) {
+    if (registers == 3) return tile<T, R, 3>(a, row_stride, step_stride, b, steps, ahead, out);
+    if (registers == 2) return tile<T, R, 2>(a, row_stride, step_stride, b, steps, ahead, out);
+  }
   tile<T, R, 1>(a, row_stride, step_stride, b, steps, ahead, out);
 }
 
-// Up to 8 rows.
-template <class T, class Out>
-void tile(long rows, long registers, const Word* a, long row_stride, long step_stride, const Word* b, long steps,
-          Ahead& ahead, const Out& out) {
-  switch (rows) {
-    case 8: return tile<T, 8>(registers, a, row_stride, step_stride, b, steps, ahead, out);
-    case 7: return tile<T, 7>(registers, a, row_stride, step_stride, b, steps, ahead, out);
-    case 6: return tile<T, 6>(registers, a, row_stride, step_stride, b, steps, ahead, out);
-    case 5: return tile<T, 5>(registers, a, row_stride, step_stride, b, steps, ahead, out);
-    case 4: return tile<T, 4>(registers, a, row_stride, step_stride, b, steps, ahead, out);
-    case 3: return tile<T, 3>(registers, a, row_stride, step_stride, b, steps, ahead, out);
-    case 2: return tile<T, 2>(registers, a, row_stride, step_stride, b, steps, ahead, out);
-    default: return tile<T, 1>(registers, a, row_stride, step_stride, b, steps, ahead, out);
-  }
+// R rows, or what is left of them.
+template <class T, int R, class Out>
+void rows_of_tile(long rows, long registers, const Word* a, long row_stride, long step_stride, const Word* b, long steps,
+                  Ahead& ahead, const Out& out) {
+  if constexpr (R > 1)
+    if (rows < R) return rows_of_tile<T, R - 1>(rows, registers, a, row_stride, step_stride, b, steps, ahead, out);
+  tile<T, R>(registers, a, row_stride, step_stride, b, steps, ahead, out);
 }
 
 INLINE long registers_of(long panel, long columns) { return std::min(REGISTERS, columns / LANES - panel * REGISTERS); }
@@ -212,12 +171,12 @@ void multiply(const typename T::Number* x, const Word* panel, long p, const floa
               long from, long to, long depth, long columns, Ahead ahead) {
   const long steps = depth / T::PACK;
   for (long row = from; row < to; row += ROWS)
-    tile<T>(std::min(ROWS, to - row), registers_of(p, columns), (const Word*)(x + row * depth), steps, 1, panel, steps,
-            ahead, [=](long r, long v, __m512 sums) {
-              const long column = p * PANEL + v * LANES;
-              const __m512 start = bias ? _mm512_loadu_ps(bias + column) : _mm512_setzero_ps();
-              T::store(out + (row + r) * columns + column, _mm512_add_ps(sums, start));
-            });
+    rows_of_tile<T, ROWS>(to - row, registers_of(p, columns), (const Word*)(x + row * depth), steps, 1, panel, steps,
+                          ahead, [=](long r, long v, Floats sums) {
+                            const long column = p * PANEL + v * LANES;
+                            const Floats start = bias ? load(bias + column) : Floats{};
+                            T::store(out + (row + r) * columns + column, sums + start);
+                          });
 }
 
 // Rows that go through all panels together.
@@ -282,18 +241,19 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
                      bool more, long rows, long ins, long outs) {
   const long steps = TOKENS / T::PACK, panels = ceil_divide(ins, PANEL);
   const Room<Word> kept(steps * (ins + outs));
-  Word *of_x = kept, *of_grad = of_x + steps * ins;  // panels of 8, the rows of a tile
+  Word *of_x = kept, *of_grad = of_x + steps * ins;  // the latter in panels of a register
   if (!more) std::fill_n(of_bias, outs, 0.0f);
 #pragma omp parallel
   for (long from = 0; from < std::max(rows, 1L); from += TOKENS) {
     const long tokens = std::min(TOKENS, rows - from), now = ceil_divide(tokens, T::PACK);
-    const auto multiply = [=](long p, long row) {
+    const auto multiply = [=](long p, long column) {
       Ahead none;
-      tile<T, ROWS>(registers_of(p, ins), of_grad + row * steps, 1, ROWS, of_x + p * PANEL * steps, now, none,
-                    [=](long r, long v, __m512 sums) {
-                      float* place = of_weight + (row + r) * ins + p * PANEL + v * LANES;
-                      _mm512_storeu_ps(place, more || from ? _mm512_add_ps(sums, _mm512_loadu_ps(place)) : sums);
-                    });
+      for (long row = 0; row < LANES; row += ROWS)
+        rows_of_tile<T, ROWS>(LANES - row, registers_of(p, ins), of_grad + column * steps + row, 1, LANES,
+                              of_x + p * PANEL * steps, now, none, [=](long r, long v, Floats sums) {
+                                float* place = of_weight + (column + row + r) * ins + p * PANEL + v * LANES;
+                                store(place, more || from ? sums + load(place) : sums);
+                              });
     };
 #pragma omp for schedule(static) nowait
     for (long p = 0; p < panels; p++)
@@ -301,26 +261,23 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
 #pragma omp for schedule(static)
     for (long column = 0; column < outs; column += LANES) {
       Word* words = of_grad + column * steps;
-      __m512 total = _mm512_setzero_ps();
+      Floats total = Floats{};
       for (long s = 0; s < now; s++) {
         const typename T::Number* numbers = grad + (from + s * T::PACK) * outs + column;
         const long left = tokens - s * T::PACK;
-        const __m512i both = Words<T>::across(numbers, outs, left);
-        _mm256_storeu_si256((__m256i*)(words + s * ROWS), _mm512_castsi512_si256(both));
-        _mm256_storeu_si256((__m256i*)(words + (steps + s) * ROWS), _mm512_extracti64x4_epi64(both, 1));
-        for (long i = 0; i < std::min(T::PACK, left); i++) total = _mm512_add_ps(total, T::load(numbers + i * outs));
+        store(words + s * LANES, Words<T>::across(numbers, outs, left));
+        for (long i = 0; i < std::min(T::PACK, left); i++) total = total + T::load(numbers + i * outs);
       }
-      _mm512_storeu_ps(of_bias + column, _mm512_add_ps(total, _mm512_loadu_ps(of_bias + column)));
+      store(of_bias + column, total + load(of_bias + column));
     }
     if (outs < ins) {
 #pragma omp for schedule(static)
       for (long p = 0; p < panels; p++)
-        for (long row = 0; row < outs; row += ROWS) multiply(p, row);
+        for (long column = 0; column < outs; column += LANES) multiply(p, column);
     } else {
       for (long p = 0; p < panels; p++)
 #pragma omp for schedule(static) nowait
-        for (long column = 0; column < outs; column += LANES)
-          for (long row = column; row < column + LANES; row += ROWS) multiply(p, row);
+        for (long column = 0; column < outs; column += LANES) multiply(p, column);
 #pragma omp barrier
     }
   }

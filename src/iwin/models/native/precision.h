@@ -3,32 +3,23 @@
 
 #pragma once
 
-#include <immintrin.h>
-
-#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
 
-#define INLINE inline __attribute__((always_inline))
+#include "registers.h"
 
 namespace iwin {
-
-constexpr long LANES = 16;  // numbers of a register
-
-// In bf16 two numbers that follow each other along the summed axis, in fp32 one.
-using Word = int32_t;
 
 struct Fp32 {
   using Number = float;
   static constexpr bool EXACT = true;
-  static constexpr long PACK = 1;  // numbers of a word
-  static __m512 load(const float* numbers) { return _mm512_loadu_ps(numbers); }
-  static void store(float* numbers, __m512 values) { _mm512_storeu_ps(numbers, values); }
-  static __m512 add_product(__m512 sum, __m512i a, __m512i b) {
-    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
-  }
-  static __m512i pack(const __m512* rows) { return _mm512_castps_si512(rows[0]); }
+  static constexpr long PACK = 1;  // numbers of a word, which follow each other along the summed axis
+  static Floats load(const float* numbers) { return iwin::load(numbers); }
+  static void store(float* numbers, Floats values) { iwin::store(numbers, values); }
+  static Floats add_product(Floats sum, Ints a, Ints b) { return fmadd(as_floats(a), as_floats(b), sum); }
+  static Ints pack(const Floats* rows) { return as_ints(rows[0]); }
+  static Floats reciprocal(Floats x) { return repeat(1.0f) / x; }
 };
 
 #ifdef __AVX512BF16__
@@ -36,20 +27,25 @@ struct Bf16 {
   using Number = uint16_t;
   static constexpr bool EXACT = false;
   static constexpr long PACK = 2;
-  static __m512 load(const uint16_t* numbers) {
+  static Floats load(const uint16_t* numbers) {
     const __m256i halves = _mm256_loadu_si256((const __m256i*)numbers);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    return as_floats(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   }
-  static void store(uint16_t* numbers, __m512 values) {
+  static void store(uint16_t* numbers, Floats values) {
     _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
   }
-  static __m512 add_product(__m512 sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+  static Floats add_product(Floats sum, Ints a, Ints b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+  static Floats reciprocal(Floats x) { return _mm512_rcp14_ps(x); }
+  // 16 words from the numbers of two rows.
+  static Ints pair(__m256i low, __m256i high) {
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+  }
   // 16 words from two rows of fp32: the first row's numbers are the words' lower halves. Halves round away from 0, which
   // takes fewer instructions than to even.
-  static __m512i pack(const __m512* rows) {
-    const __m512i half = _mm512_set1_epi32(0x8000), lower = _mm512_set1_epi32(0xFFFF);
-    const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(rows[0]), half), 16);
-    const __m512i high = _mm512_add_epi32(_mm512_castps_si512(rows[1]), half);
+  static Ints pack(const Floats* rows) {
+    const Ints half = repeat(0x8000), lower = repeat(0xFFFF);
+    const Ints low = _mm512_srli_epi32(_mm512_add_epi32(as_ints(rows[0]), half), 16);
+    const Ints high = _mm512_add_epi32(as_ints(rows[1]), half);
     return _mm512_ternarylogic_epi32(lower, low, high, 0xCA);  // lower ? low : high
   }
 };
@@ -57,22 +53,21 @@ struct Bf16 {
 
 // 2^x: within 3e-7 of its value in fp32, 2e-4 in bf16 (whose own step is 4e-3). The last two factors are exact at 0.
 template <class T>
-INLINE __m512 exp2(__m512 x) {
-  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(x, whole);
-  __m512 p;
+INLINE Floats exp2(Floats x) {
+  const Floats whole = round(x), f = x - whole;
+  Floats p;
   if constexpr (T::EXACT) {
-    p = _mm512_set1_ps(1.5403530e-4f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3333558e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6181291e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
+    p = repeat(1.5403530e-4f);
+    p = fmadd(p, f, repeat(1.3333558e-3f));
+    p = fmadd(p, f, repeat(9.6181291e-3f));
+    p = fmadd(p, f, repeat(5.5504109e-2f));
   } else {
-    p = _mm512_set1_ps(5.5876024e-2f);
+    p = repeat(5.5876024e-2f);
   }
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(p, whole);
+  p = fmadd(p, f, repeat(2.4022651e-1f));
+  p = fmadd(p, f, repeat(6.9314718e-1f));
+  p = fmadd(p, f, repeat(1.0f));
+  return times_power(p, whole);
 }
 
 // Room for numbers, by cache lines. Throws where there is none.

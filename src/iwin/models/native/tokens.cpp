@@ -1,5 +1,5 @@
-// What is done to each token between the products of a block, for CPUs with AVX-512: LayerNorm, with the residual sum
-// before it, GELU, the gradients of both, and sums. Maps are contiguous, their channels divide by 32. All is computed in
+// What is done to each token between the products of a block: LayerNorm, with the residual sum before it,
+// GELU, the gradients of both, and sums. Maps are contiguous, their channels divide by 32. All is computed in
 // fp32.
 
 #include <algorithm>
@@ -16,22 +16,22 @@ constexpr long STEP = GROUP * LANES;
 constexpr long PARTS = 64;  // of rows, whose sums are made apart, so that any number of threads gives the same
 
 // |x| up to where no number is left beyond it, so that neither its square nor a product with 0 overflows.
-INLINE __m512 size(__m512 x) { return _mm512_min_ps(_mm512_set1_ps(100.0f), _mm512_abs_ps(x)); }
+INLINE Floats size(Floats x) { return min(repeat(100.0f), abs(x)); }
 
 // The normal distribution beyond x >= 0, which is erfc(x / sqrt 2) / 2 (Abramowitz and Stegun, 7.1.26, to 1e-7), and
 // exp(-x^2 / 2), of which it is made.
 template <class T>
-INLINE __m512 tail(__m512 x, __m512& bell) {
-  const __m512 one = _mm512_set1_ps(1.0f);
-  const __m512 divisor = _mm512_fmadd_ps(x, _mm512_set1_ps(float(0.3275911 * M_SQRT1_2)), one);
-  const __m512 t = T::EXACT ? _mm512_div_ps(one, divisor) : _mm512_rcp14_ps(divisor);
-  __m512 series = _mm512_set1_ps(1.061405429f / 2);
-  series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(-1.453152027f / 2));
-  series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(1.421413741f / 2));
-  series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(-0.284496736f / 2));
-  series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(0.254829592f / 2));
-  bell = exp2<T>(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(float(-0.5 * M_LOG2E))));
-  return _mm512_mul_ps(_mm512_mul_ps(series, t), bell);
+INLINE Floats tail(Floats x, Floats& bell) {
+  const Floats one = repeat(1.0f);
+  const Floats divisor = fmadd(x, repeat(float(0.3275911 * M_SQRT1_2)), one);
+  const Floats t = T::reciprocal(divisor);
+  Floats series = repeat(1.061405429f / 2);
+  series = fmadd(series, t, repeat(-1.453152027f / 2));
+  series = fmadd(series, t, repeat(1.421413741f / 2));
+  series = fmadd(series, t, repeat(-0.284496736f / 2));
+  series = fmadd(series, t, repeat(0.254829592f / 2));
+  bell = exp2<T>(x * x * repeat(float(-0.5 * M_LOG2E)));
+  return series * t * bell;
 }
 
 // Does `work` for each register of so many numbers, on all threads.
@@ -55,8 +55,8 @@ INLINE void in_parts(long rows, long numbers, float* sums, const Work& work) {
     for (long n = 0; n < numbers; n++) sums[n] += parts[part * numbers + n];
 }
 
-INLINE __m512 gelu(__m512 x, __m512 beyond) {
-  return _mm512_fnmadd_ps(size(x), beyond, _mm512_max_ps(x, _mm512_setzero_ps()));
+INLINE Floats gelu(Floats x, Floats beyond) {
+  return fnmadd(size(x), beyond, max(x, Floats{}));
 }
 
 }  // namespace
@@ -64,8 +64,8 @@ INLINE __m512 gelu(__m512 x, __m512 beyond) {
 template <class T>
 void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
   everywhere(numbers, [=](long at) {
-    __m512 bell;
-    const __m512 value = T::load(x + at);
+    Floats bell;
+    const Floats value = T::load(x + at);
     T::store(out + at, gelu(value, tail<T>(size(value), bell)));
   });
 }
@@ -73,16 +73,15 @@ void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
 // The slope of GELU is the distribution up to x, plus x times its density.
 template <class T>
 void gelu_backward(const typename T::Number* x, typename T::Number* grad, typename T::Number* out, long numbers) {
-  const __m512 density = _mm512_set1_ps(float(M_2_SQRTPI * M_SQRT1_2 / 2));
+  const Floats density = repeat(float(M_2_SQRTPI * M_SQRT1_2 / 2));
   everywhere(numbers, [=](long at) {
-    __m512 bell;
-    const __m512 value = T::load(x + at), beyond = tail<T>(size(value), bell);
-    const __mmask16 positive = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ);
-    const __m512 up_to = _mm512_mask_sub_ps(beyond, positive, _mm512_set1_ps(1.0f), beyond);
-    const __m512 rise = _mm512_mul_ps(_mm512_mul_ps(size(value), density), bell);
-    const __m512 slope = _mm512_mask_sub_ps(_mm512_add_ps(up_to, rise), (__mmask16)~positive, up_to, rise);
+    Floats bell;
+    const Floats value = T::load(x + at), beyond = tail<T>(size(value), bell);
+    const Floats up_to = where_positive(value, repeat(1.0f) - beyond, beyond);
+    const Floats rise = size(value) * density * bell;
+    const Floats slope = where_positive(value, up_to + rise, up_to - rise);
     T::store(out + at, gelu(value, beyond));
-    T::store(grad + at, _mm512_mul_ps(slope, T::load(grad + at)));
+    T::store(grad + at, slope * T::load(grad + at));
   });
 }
 
@@ -95,35 +94,37 @@ void norm(const typename X::Number* map, const typename T::Number* plus, const f
 #pragma omp for schedule(static)
     for (long r = 0; r < rows; r++) {
       const long start = r * channels;
-      __m512 total[GROUP] = {}, squares[GROUP] = {};
+      Floats total[GROUP] = {}, squares[GROUP] = {};
       for (long c = 0; c < channels; c += STEP)
 #pragma GCC unroll 2
         for (long g = 0; g < GROUP; g++) {
           const long at = c + g * LANES;
-          __m512 value = X::load(map + start + at);
+          Floats value = X::load(map + start + at);
           if (plus) {
-            X::store(sum + start + at, _mm512_add_ps(value, T::load(plus + start + at)));
+            X::store(sum + start + at, value + T::load(plus + start + at));
             value = X::load(sum + start + at);  // as it was rounded
           }
-          total[g] = _mm512_add_ps(total[g], value);
-          _mm512_storeu_ps(&row[at], value);
+          total[g] = total[g] + value;
+          store(&row[at], value);
         }
-      const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(total[0], total[1])) / channels);
+      const float middle = reduce_add(total[0] + total[1]) / channels;
+      const Floats mean = repeat(middle);
       for (long c = 0; c < channels; c += STEP)
 #pragma GCC unroll 2
         for (long g = 0; g < GROUP; g++) {
-          const __m512 value = _mm512_sub_ps(_mm512_loadu_ps(&row[c + g * LANES]), mean);
-          squares[g] = _mm512_fmadd_ps(value, value, squares[g]);
+          const Floats value = load(&row[c + g * LANES]) - mean;
+          squares[g] = fmadd(value, value, squares[g]);
         }
-      const float variance = _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1])) / channels;
-      const __m512 scale = _mm512_set1_ps(1 / std::sqrt(variance + eps));
+      const float variance = reduce_add(squares[0] + squares[1]) / channels;
+      const float factor = 1 / std::sqrt(variance + eps);
+      const Floats scale = repeat(factor);
       if (stats) {
-        stats[2 * r] = _mm512_cvtss_f32(mean);
-        stats[2 * r + 1] = _mm512_cvtss_f32(scale);
+        stats[2 * r] = middle;
+        stats[2 * r + 1] = factor;
       }
       for (long c = 0; c < channels; c += LANES) {
-        const __m512 value = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(&row[c]), mean), scale);
-        T::store(out + start + c, _mm512_fmadd_ps(value, _mm512_loadu_ps(weight + c), _mm512_loadu_ps(bias + c)));
+        const Floats value = (load(&row[c]) - mean) * scale;
+        T::store(out + start + c, fmadd(value, load(weight + c), load(bias + c)));
       }
     }
   }
@@ -136,39 +137,39 @@ void norm_backward(const typename X::Number* map, const float* stats, const floa
   in_parts(rows, 2 * channels, of_weights, [=](long row, float* of_weight) {
     float* of_bias = of_weight + channels;
     const long start = row * channels;
-    const __m512 mean = _mm512_set1_ps(stats[2 * row]), scale = _mm512_set1_ps(stats[2 * row + 1]);
-    __m512 total[GROUP] = {}, along[GROUP] = {};
+    const Floats mean = repeat(stats[2 * row]), scale = repeat(stats[2 * row + 1]);
+    Floats total[GROUP] = {}, along[GROUP] = {};
     for (long c = 0; c < channels; c += STEP)
 #pragma GCC unroll 2
       for (long g = 0; g < GROUP; g++) {
         const long at = c + g * LANES;
-        const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + at), mean), scale);
-        const __m512 slope = T::load(grad + start + at), weighted = _mm512_mul_ps(slope, _mm512_loadu_ps(weight + at));
-        total[g] = _mm512_add_ps(total[g], weighted);
-        along[g] = _mm512_fmadd_ps(weighted, value, along[g]);
-        _mm512_storeu_ps(of_weight + at, _mm512_fmadd_ps(slope, value, _mm512_loadu_ps(of_weight + at)));
-        _mm512_storeu_ps(of_bias + at, _mm512_add_ps(slope, _mm512_loadu_ps(of_bias + at)));
+        const Floats value = (X::load(map + start + at) - mean) * scale;
+        const Floats slope = T::load(grad + start + at), weighted = slope * load(weight + at);
+        total[g] = total[g] + weighted;
+        along[g] = fmadd(weighted, value, along[g]);
+        store(of_weight + at, fmadd(slope, value, load(of_weight + at)));
+        store(of_bias + at, slope + load(of_bias + at));
       }
-    const __m512 level = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(total[0], total[1])) / channels);
-    const __m512 tilt = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(along[0], along[1])) / channels);
+    const Floats level = repeat(reduce_add(total[0] + total[1]) / channels);
+    const Floats tilt = repeat(reduce_add(along[0] + along[1]) / channels);
     for (long c = 0; c < channels; c += LANES) {
-      const __m512 value = _mm512_mul_ps(_mm512_sub_ps(X::load(map + start + c), mean), scale);
-      const __m512 weighted = _mm512_mul_ps(T::load(grad + start + c), _mm512_loadu_ps(weight + c));
-      const __m512 more = plus ? X::load(plus + start + c) : _mm512_setzero_ps();
-      const __m512 slope = _mm512_fnmadd_ps(tilt, value, _mm512_sub_ps(weighted, level));
-      X::store(of_map + start + c, _mm512_fmadd_ps(slope, scale, more));
+      const Floats value = (X::load(map + start + c) - mean) * scale;
+      const Floats weighted = T::load(grad + start + c) * load(weight + c);
+      const Floats more = plus ? X::load(plus + start + c) : Floats{};
+      const Floats slope = fnmadd(tilt, value, weighted - level);
+      X::store(of_map + start + c, fmadd(slope, scale, more));
     }
   });
 }
 
 template <class X, class T>
 void add(const typename X::Number* map, const typename T::Number* plus, typename X::Number* out, long numbers) {
-  everywhere(numbers, [=](long at) { X::store(out + at, _mm512_add_ps(X::load(map + at), T::load(plus + at))); });
+  everywhere(numbers, [=](long at) { X::store(out + at, X::load(map + at) + T::load(plus + at)); });
 }
 
 template <class X, class T>
 void scale(const typename X::Number* map, float factor, typename T::Number* out, long numbers) {
-  everywhere(numbers, [=](long at) { T::store(out + at, _mm512_mul_ps(_mm512_set1_ps(factor), X::load(map + at))); });
+  everywhere(numbers, [=](long at) { T::store(out + at, repeat(factor) * X::load(map + at)); });
 }
 
 #define EXPORT(T, NAME)                                                                                                \
