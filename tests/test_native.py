@@ -95,3 +95,13 @@ def test_compiler_warns_of_nothing(source: Path, cpu: str, tmp_path: Path) -> No
     flags = [flag for flag in FLAGS_FOR[cpu] if flag != "-O3"]  # with which it warns of its own headers
     command = ["g++", *flags, "-Wall", "-Wextra", "-fsyntax-only", str(source)]
     assert subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True).stderr == ""
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_the_models_kernels_do_with_avx2() -> None:
+    names = ["block_fp32_fp32_fp32", "block_fp32_bf16_fp32"]  # the latter needs instructions for bf16
+    code = f"from iwin.models.native.common import exists; print([exists(name) for name in {names}])"
+    command, environment = [sys.executable, "-c", code], os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[True, False]\n"
