@@ -60,7 +60,7 @@ def test_matrix_products_are_measured_in_the_precisions_that_are_asked_for() -> 
 def test_bf16_is_left_out_where_a_cpu_has_none_of_it(
     options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("iwin.models.native.common.has_bf16", lambda: False)
+    monkeypatch.setattr("iwin.models.native.common.has_half", lambda _precision: False)
     found = all_names(*options)
     assert {"reference-fp32", "fp32", "matmul-fp32"} <= set(found)
     assert not [name for name in found if "bf16" in name]
@@ -69,7 +69,7 @@ def test_bf16_is_left_out_where_a_cpu_has_none_of_it(
 
 
 def test_growth_takes_the_variants_and_the_size_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iwin.models.native.common.has_bf16", lambda: True)
+    monkeypatch.setattr("iwin.models.native.common.has_half", lambda _precision: True)
     assert names("--growth", "--variants", "bf16-cast") == ["bf16-cast"]
     assert names("--growth") == ["reference-fp32", "fp32", "bf16"]
     usual, asked = (base_job(parse("--growth", *rest)) for rest in ([], ["--frames", "8", "--size", "64", "96"]))

@@ -266,6 +266,17 @@ def test_prediction_in_half_precision_gives_nearly_the_same(trained: Path) -> No
     assert half["scores"] != full["scores"]
 
 
+@pytest.mark.parametrize("has", [True, False])
+def test_a_precision_that_the_cpu_is_slow_in_is_told(has: bool, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iwin.build.accelerator.has_half", lambda _precision: has)
+    predict = ["predict", "clips/val/class 0/0.mp4", "--checkpoint", "run/best.safetensors", "--device", "cpu"]
+    test = ["test", "iwin_nano_demo", "run/best.safetensors", "--data", "clips/val", "--cpu", "--cfg-options", *SMALL]
+    for command in (predict, test):
+        result = iwin(*command, "--precision", "bf16", cwd=trained)
+        assert result.status == 0, result.err
+        assert ("note: this CPU does not multiply in bf16" in result.out + result.err) != has
+
+
 @pytest.mark.slow
 def test_a_terminated_run_goes_on_to_its_end(trained: Path, tmp_path: Path) -> None:
     run = [sys.executable, "-m", "iwin", "train", "iwin_nano_demo", "--data", str(trained / "clips")]

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from iwin.models.native.common import NAMES, SOURCE, exists, has_bf16
+from iwin.models.native.common import NAMES, SOURCE, exists, has_half
 from iwin.native import library
 
 needs_kernels = pytest.mark.skipif(library(SOURCE) is None, reason="the kernels cannot be compiled here")
 """Skip a test where there are none."""
 
-needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this CPU does not multiply in bf16")
+needs_bf16 = pytest.mark.skipif(not has_half("bf16"), reason="this CPU does not multiply in bf16")
 
 
 def precisions(kernel: str) -> list[Any]:

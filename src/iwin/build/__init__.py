@@ -2,6 +2,7 @@
 
 from iwin.build.accelerator import build_accelerator as build_accelerator
 from iwin.build.accelerator import device_named as device_named
+from iwin.build.accelerator import slow_precision as slow_precision
 from iwin.build.data import TRANSFORMS as TRANSFORMS
 from iwin.build.data import build_annotations as build_annotations
 from iwin.build.data import build_dataset as build_dataset

@@ -9,6 +9,7 @@ from accelerate.tracking import get_available_trackers
 
 from iwin.config import schema
 from iwin.errors import ConfigError
+from iwin.models.native.common import has_half
 
 
 def device_named(name: str | torch.device | None) -> torch.device:
@@ -26,6 +27,16 @@ def device_named(name: str | torch.device | None) -> torch.device:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"device {str(name)!r} cannot be used here ({reason}); choose cpu, or leave it out") from None
     return device
+
+
+def slow_precision(device: torch.device, precision: str) -> list[str]:
+    """What to tell of a precision, "bf16", "fp16" or "no", that is slower on a device than full precision, if it is.
+
+    A CPU that does not multiply in half precision turns every number around, and was seen to take ten times as long.
+    """
+    if precision == "no" or device.type != "cpu" or not torch.backends.mkldnn.is_available() or has_half(precision):
+        return []
+    return [f"this CPU does not multiply in {precision}, which is much slower here than --precision no"]
 
 
 def build_accelerator(

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
-    from iwin.build import load_trained
+    from iwin.build import load_trained, slow_precision
     from iwin.config import load_run_config
     from iwin.data.bad_videos import BadVideo
     from iwin.predict import Predictor
@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_run_config(args.config, args.cfg_options)[0] if args.config else None
     dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.precision]
     predictor = Predictor(load_trained(args.checkpoint, config=config), device=args.device, dtype=dtype)
+    for note in slow_precision(predictor.device, args.precision):
+        print(f"note: {note}", file=sys.stderr)
     console = Console()
     status = 0
     for prediction in predictor.predict_each(args.videos, topk=args.topk):

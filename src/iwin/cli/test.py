@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     bad_files = bad_files_path(args)
     join_processes(args)
 
-    from iwin.build import build_accelerator, load_trained
+    from iwin.build import build_accelerator, load_trained, slow_precision
     from iwin.config import load_run_config
     from iwin.engine.log import RunLog
     from iwin.engine.scores import write_scores
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     check_test_metrics(config)
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu)
     log = RunLog(None, console(accelerator))
-    for note in [*notes, *idle_options(args, IDLE)]:
+    slow = slow_precision(accelerator.device, accelerator.mixed_precision)
+    for note in [*notes, *idle_options(args, IDLE), *slow]:
         log.say(f"note: {note}")
     trained = load_trained(args.checkpoint, config=config)
     tested = test_split(trained, config, accelerator=accelerator, log=log, bad_files=bad_files, compiled=args.compile)

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
     from accelerate.utils import set_seed
 
-    from iwin.build import build_accelerator, build_training
+    from iwin.build import build_accelerator, build_training, slow_precision
     from iwin.config import dump_config, load_config, parse
     from iwin.engine.log import LOG_NAME, RunLog
     from iwin.engine.train import TrainingStopped, train
@@ -100,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
     if accelerator.device.type == "cpu":
         keep_memory()
     log = RunLog(work_dir / LOG_NAME if accelerator.is_main_process else None, console(accelerator), waits=True)
-    for note in [*notes, *gpu_notes]:
+    slow = slow_precision(accelerator.device, accelerator.mixed_precision)
+    for note in [*notes, *gpu_notes, *slow]:
         log.say(f"note: {note}")
     if changes is not None:
         log.warn(changes)

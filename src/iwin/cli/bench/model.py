@@ -146,7 +146,7 @@ def choose(args: argparse.Namespace, job: "Job") -> "list[Variant]":
     """
     from iwin.bench.variants import DEFAULT, GROWTH, VARIANTS, find_variant
     from iwin.errors import ConfigError
-    from iwin.models.native.common import has_bf16
+    from iwin.models.native.common import has_half
 
     chosen = [find_variant(name) for name in args.variants or (GROWTH if args.growth else DEFAULT[job.device])]
     if args.growth and not any(variant.family in ("iwin", "reference") for variant in chosen):
@@ -159,7 +159,7 @@ def choose(args: argparse.Namespace, job: "Job") -> "list[Variant]":
         for variant in peers:
             if variant.missing:
                 say(f"{variant.name} is left out: it needs {variant.missing}")
-    if args.variants is None and job.device == "cpu" and not has_bf16():
+    if args.variants is None and job.device == "cpu" and not has_half("bf16"):
         say("bf16 is left out: oneDNN does not multiply in it on this CPU; --variants measures it all the same")
         chosen = [variant for variant in chosen if variant.precision == "fp32"]
     asked = {variant.precision.removesuffix("-cast") for variant in chosen}

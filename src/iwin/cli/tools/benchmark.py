@@ -36,16 +36,16 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
-    from iwin.build import build_accelerator
+    from iwin.build import build_accelerator, slow_precision
     from iwin.config import load_run_config
     from iwin.errors import ConfigError
 
     if min(args.batch_size, args.repeats) < 1 or args.warmup < 0:
         raise ConfigError("--batch-size and --repeats take numbers from 1 up, --warmup from 0")
     config, _ = load_run_config(args.config, args.cfg_options)
-    for note in idle_options(args, IDLE):
-        print(f"note: {note}", file=sys.stderr)
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu)
+    for note in [*idle_options(args, IDLE), *slow_precision(accelerator.device, accelerator.mixed_precision)]:
+        print(f"note: {note}", file=sys.stderr)
     views = random_views(config)
     clips = views[:1].expand(args.batch_size, *views.shape[1:]).contiguous()
     seconds = time_passes(config, clips, accelerator=accelerator, repeats=args.repeats, warmup=args.warmup)

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     from dataclasses import replace
 
-    from iwin.build import build_accelerator, build_evaluation, load_trained
+    from iwin.build import build_accelerator, build_evaluation, load_trained, slow_precision
     from iwin.config import load_run_config
     from iwin.data.annotations import Annotations
     from iwin.engine.bad_files import BadFiles
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("data.test is missing: its pipeline says how videos are looked at")
     accelerator = build_accelerator(config, precision=args.precision, cpu=args.cpu)
     log = RunLog(None, console(accelerator))
-    for note in notes:
+    for note in [*notes, *slow_precision(accelerator.device, accelerator.mixed_precision)]:
         log.say(f"note: {note}")
     annotations = Annotations(read_paths(args.video_list, Path(args.video_root)), None, Path(args.video_list))
     trained = load_trained(args.checkpoint, config=config)

@@ -104,9 +104,9 @@ def multiplies(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or needs_pytorch():
         return False
     dtype = compute_dtype(x)
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_bf16())
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and has_half("bf16"))
 
 
-def has_bf16() -> bool:
-    """Whether oneDNN multiplies in bf16 on this CPU, by what PyTorch says."""
-    return _HAS_ONEDNN and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def has_half(precision: str) -> bool:
+    """Whether oneDNN multiplies in bf16 or fp16 on this CPU, by what PyTorch says."""
+    return _HAS_ONEDNN and bool(getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported")())
