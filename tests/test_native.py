@@ -10,7 +10,7 @@ import pytest
 
 from iwin.data import rgb
 from iwin.models.native import common
-from iwin.native import FLAGS, FLAGS_FOR, compiled, library
+from iwin.native import FLAGS, FLAGS_FOR, compiled, has, library
 from iwin.transforms import bilinear
 
 SOURCE = bilinear.SOURCE
@@ -83,6 +83,16 @@ def test_what_keeps_the_kernels_away_is_logged_and_no_error(
     with caplog.at_level(logging.INFO):
         assert fresh_library(SOURCE) is None
     assert reason in caplog.text
+
+
+@needs_kernels
+def test_a_kernel_that_a_cpu_has_not_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert not has(SOURCE, "fly")
+        assert not has(SOURCE, "fly")
+    assert [record.getMessage() for record in caplog.records] == [
+        "fly of bilinear.cpp is not used: this CPU lacks instructions for it"
+    ]
 
 
 @pytest.mark.slow

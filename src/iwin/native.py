@@ -53,9 +53,14 @@ def library(source: Path) -> ctypes.CDLL | None:
     return None
 
 
+@cache
 def has(source: Path, function: str) -> bool:
-    """Whether this machine runs a function of a library; compiles that if it has not been done yet."""
-    return hasattr(library(source), function)
+    """Whether this machine runs a function of a library, which is compiled for that; where not, the log says why."""
+    kernels = library(source)
+    if kernels is None or hasattr(kernels, function):
+        return kernels is not None
+    log.info("%s of %s is not used: this CPU lacks instructions for it", function, source.name)
+    return False
 
 
 def compiled(source: Path, compiler: Sequence[str]) -> Path:

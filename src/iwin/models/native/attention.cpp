@@ -8,7 +8,7 @@
 // A window that reaches past the map is filled up by positions whose keys and values are all the same. They are one key,
 // whose score is higher by the logarithm of their number; as queries they are nobody's.
 //
-// Every matrix product, forward and backward, is the one tile below: some rows by columns, summed over "words". In
+// Every matrix product, forward and backward, is the one tile below: ROWS by BLOCK or D, summed over "words". In
 // bf16 a word is two numbers that follow each other along the summed axis, and VDPBF16PS sums both at once; in fp32 a
 // word is one number. Scores stand with keys as rows and queries as columns, so that a maximum over keys is a maximum
 // of registers. A tile of scores becomes weights before it leaves the registers. Sums are fp32 throughout.
@@ -25,9 +25,9 @@ namespace iwin {
 namespace {
 
 constexpr long D = HEAD_DIM;
-constexpr long ROWS = MANY ? 8 : 4;     // rows of a tile
+constexpr long ROWS = MANY ? 8 : 4;  // rows of a tile
 constexpr long BLOCK = MANY ? 32 : 16;  // queries that go together; columns of a tile, of which the last few take LANES
-constexpr long KEYS = 256;              // keys whose weights wait for their product with the values, in the first-level cache
+constexpr long KEYS = 256;  // keys whose weights wait for their product with the values, in the first-level cache
 
 // How far, in powers of two, a score may rise above the one that weights are relative to before that one moves. It must
 // leave room for sums below fp32's end, and spares nearly all tiles the multiplication of what has been summed so far.
@@ -36,7 +36,7 @@ constexpr float RISE = 8;
 // For keys and queries that only fill up a tile: 2^x underflows to 0 as for infinity, of which a difference is no number.
 constexpr float FAR = 1e30f;
 
-// Sums of some rows and one or two times LANES columns, in registers.
+// Sums of ROWS rows and one or two times LANES columns, in registers.
 template <long HALVES>
 struct Tile {
   Floats sums[HALVES][ROWS];
@@ -211,8 +211,9 @@ void pair_rows(std::vector<Word>& to, const std::vector<typename T::Number>& row
   } else {
     for (long n = 0; n < count; n += 2)
       for (long d = 0; d < D; d += LANES) {
-        store(&to[n * WIDTH + d], T::pair(_mm256_loadu_si256((const __m256i*)&rows[n * D + d]),
-                                            _mm256_loadu_si256((const __m256i*)&rows[(n + 1) * D + d])));
+        const __m256i low = _mm256_loadu_si256((const __m256i*)&rows[n * D + d]);
+        const __m256i high = _mm256_loadu_si256((const __m256i*)&rows[(n + 1) * D + d]);
+        store(&to[n * WIDTH + d], T::pair(low, high));
       }
   }
 }

@@ -1,8 +1,8 @@
 // The products of linear layers and of their gradients.
 //
-// Each is made of tiles of some rows and columns, whose sums stay in registers along the whole summed axis; that axis goes
-// by words (precision.h). One operand is read where it lies, a word at a time for all columns. Of the other one, panels
-// of as many columns are turned to words side by side, and rounded to bf16 where that is the precision, so that weights in
+// Each is made of tiles of ROWS rows and PANEL columns, whose sums stay in registers along the whole summed axis; that
+// axis goes by words (precision.h). One operand is read where it lies, a word at a time for all columns. Of the other one,
+// panels of columns are turned to words side by side, and rounded to bf16 where that is the precision, so that weights in
 // fp32 need no copy in bf16. A sum is the same whatever the number of rows, columns and threads around it.
 
 #include <omp.h>

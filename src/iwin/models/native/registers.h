@@ -1,5 +1,5 @@
-// Registers of 16 numbers, and what the kernels do with them: on CPUs with AVX-512 one of its registers, on those with AVX2
-// and FMA a pair of theirs.
+// Registers of 16 numbers, and what the kernels do with them. With AVX-512 that is one of a CPU's registers, with AVX2 and
+// FMA a pair.
 
 #pragma once
 
@@ -18,7 +18,7 @@ using Word = int32_t;
 
 #ifdef __AVX512F__
 
-constexpr bool MANY = true;  // whether there are 32 of them, or 8
+constexpr bool MANY = true;  // whether there are 32 of them, or 8 pairs
 
 using Floats = __m512;  // of fp32, with operators for sums and products
 using Ints = __m512i;   // of words

@@ -1,6 +1,5 @@
-// What is done to each token between the products of a block: LayerNorm, with the residual sum before it,
-// GELU, the gradients of both, and sums. Maps are contiguous, their channels divide by 32. All is computed in
-// fp32.
+// What is done to each token between the products of a block: LayerNorm, with the residual sum before it, GELU, the
+// gradients of both, and sums. Maps are contiguous, their channels divide by 32. All is computed in fp32.
 
 #include <algorithm>
 #include <cmath>
