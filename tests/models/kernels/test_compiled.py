@@ -24,7 +24,7 @@ def compile_for_gpu(
 
     Args:
         function: the kernel.
-        constants: its arguments that are known when it is compiled.
+        constants: its arguments that are known when it is compiled; others that have defaults are those.
         types: of its other arguments, in Triton's words; "" is that of those not named.
         capability: of the GPU; 90 is Hopper, 80 Ampere.
         options: warps and pipeline stages.
@@ -32,6 +32,7 @@ def compile_for_gpu(
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    constants = {each.name: each.default for each in function.params if each.has_default} | constants
     aligned = [["tt.divisibility", 16]]
     signature: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], Any] = {}

@@ -184,6 +184,21 @@ def test_scores_far_from_zero_do_not_overflow() -> None:
     assert error(with_gradient(attend, qkv, SMALL), exact) < 1e-2  # float32 leaves scores of this size few digits
 
 
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("window", [(12, 12), (13, 13)], ids=["within the map", "beyond the map"])
+@pytest.mark.parametrize("rate", [0.125, 0.25, 4.0])  # up to e^18, more than a fp16 holds, e^36 and e^572
+def test_follows_scores_that_rise_from_key_to_key(rate: float, window: tuple[int, int], dtype: torch.dtype) -> None:
+    shape = Shape(1, 1, 12, 12, 1, 16, (1, 1), window)  # three blocks of keys on a GPU
+    qkv = shape.qkv(dtype)
+    qkv[..., :32] = 0
+    qkv[..., 0] = rate * torch.arange(144).view(12, 12).remainder(3).clamp(max=1)  # queries that rise, and others
+    qkv[..., 16] = torch.arange(144).view(12, 12)
+    fill = shape.fill(dtype)
+    exact = by_definition(qkv.double(), fill.double(), shape, scale=1.0)
+    assert error([attend(qkv, fill, shape, scale=1.0)], [exact]) < (1e-3 if dtype == torch.float16 else 1e-2)
+
+
 @pytest.mark.parametrize("name", ["blocks of keys not full", "beyond the map, some windows full"])
 def test_nan_in_a_key_reaches_all_of_its_window_and_head_and_nothing_else(name: str) -> None:
     shape = SHAPES[name]
@@ -200,15 +215,20 @@ def test_nan_in_a_key_reaches_all_of_its_window_and_head_and_nothing_else(name: 
 
 
 @longer
+@pytest.mark.parametrize("steady", [False, True])
 @pytest.mark.parametrize("blocks", [(16, 16), (16, 64), (64, 16), (128, 128)], ids=str)
-def test_every_size_of_block_gives_the_same(blocks: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_size_of_block_gives_the_same(
+    blocks: tuple[int, int], steady: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import triton
 
     from iwin.models.kernels import window_attention as kernels
 
     for kernel in (kernels._forward_kernel, kernels._query_backward_kernel, kernels._key_backward_kernel):
-        choice = triton.Config({"BLOCK_M": blocks[0], "BLOCK_N": blocks[1]}, num_warps=4, num_stages=2)
-        monkeypatch.setattr(kernel, "configs", [choice])
+        constants: dict[str, Any] = {"BLOCK_M": blocks[0], "BLOCK_N": blocks[1]}
+        if steady and kernel is kernels._forward_kernel:
+            constants["STEADY"] = True
+        monkeypatch.setattr(kernel, "configs", [triton.Config(constants, num_warps=4, num_stages=2)])
     shape = Shape(1, 1, 7, 10, 1, 16, (1, 1))  # 70 tokens
     qkv = shape.qkv(torch.float16)
     exact = with_gradient(by_definition, qkv.double(), shape)
