@@ -45,9 +45,24 @@ def gathered_attention(qkv: Tensor, windows: Windows, heads: int, scale: float, 
 def test_attention_equals_its_definition_forward_and_backward(
     shape: tuple[int, ...], windows: Windows, heads: int, dtype: torch.dtype
 ) -> None:
+    assert_equals_definition(shape, windows, heads, 32, dtype)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("name", ["75 tokens: neither keys nor queries fill their last block", *list(SHAPES)[-4:]])
+@pytest.mark.parametrize("head_dim", [5, 16, 24, 31])
+def test_attention_of_heads_of_fewer_channels(name: str, head_dim: int, dtype: torch.dtype) -> None:
+    assert_equals_definition(*SHAPES[name], head_dim, dtype)
+
+
+def assert_equals_definition(
+    shape: tuple[int, ...], windows: Windows, heads: int, head_dim: int, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
-    given = [torch.randn(*shape, 3 * heads * 32).to(dtype), torch.randn(3 * heads * 32).to(dtype)]
-    grad = torch.randn(*shape, heads * 32).to(dtype)
+    channels = heads * head_dim
+    given = [torch.randn(*shape, 3 * channels).to(dtype), torch.randn(3 * channels).to(dtype)]
+    grad = torch.randn(*shape, channels).to(dtype)
     asked = 1 if windows.fit(*shape[2:]) else 2
 
     def results(attention: Callable[[Tensor, Tensor], Tensor], kind: torch.dtype) -> list[Tensor]:
@@ -64,10 +79,10 @@ def test_attention_equals_its_definition_forward_and_backward(
     fast, plain, exact = results(by_kernel, dtype), results(by_definition, dtype), results(by_definition, torch.float64)
     for index, (found, simple, right) in enumerate(zip(fast, plain, exact, strict=True)):
         assert found.dtype == dtype
-        part = slice(None) if index < 2 else slice(heads * 32, None)  # what is beyond the map asks nothing
+        part = slice(None) if index < 2 else slice(channels, None)  # what is beyond the map asks nothing
         assert error(found[..., part], right[..., part]) < max(2e-6, 1.2 * error(simple[..., part], right[..., part]))
     if asked == 2:
-        assert not fast[2][: heads * 32].any()
+        assert not fast[2][:channels].any()
 
 
 @needs_kernels
@@ -206,10 +221,12 @@ def test_operators_hold_to_what_pytorch_expects_of_them(dtype: torch.dtype) -> N
 
 
 @needs_kernels
-def test_heads_of_another_size_and_other_precisions_are_left_to_pytorch() -> None:
+def test_larger_heads_and_other_precisions_are_left_to_pytorch() -> None:
     x = torch.zeros(1, 1, 7, 7, 64)
     assert takes(x, 2)
-    assert not takes(x, 4)
+    assert takes(x, 4)
+    assert not takes(x, 3)
+    assert not takes(x, 1)
     assert not takes(x.double(), 2)
     assert not takes(x.half(), 2)
     with torch.autocast("cpu", torch.float16):

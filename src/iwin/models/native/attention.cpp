@@ -1,4 +1,4 @@
-// Attention within interleaved windows at head dimension 32.
+// Attention within interleaved windows, by heads of up to 32 channels. Those of fewer are filled up by zeros.
 //
 // q, k and v are read from the projection in image order and the result is written in image order, by strides: no
 // window is ever gathered in memory as a whole. The softmax runs along blocks of keys and the backward pass computes
@@ -24,7 +24,7 @@
 namespace iwin {
 namespace {
 
-constexpr long D = HEAD_DIM;
+constexpr long D = HEAD_DIM;  // of rows in memory here
 constexpr long ROWS = MANY ? 8 : 4;  // rows of a tile
 constexpr long BLOCK = MANY ? 32 : 16;  // queries that go together; columns of a tile, of which the last few take LANES
 constexpr long KEYS = 256;  // keys whose weights wait for their product with the values, in the first-level cache
@@ -135,12 +135,19 @@ INLINE Floats log2(Floats x) {
 // Keys of a window that go through tiles at most.
 long keys_of(const WindowedMap& map) { return (map.tokens() + 1 + ROWS - 1) / ROWS * ROWS; }
 
+// Copies a row of a head's numbers; most heads have D.
+template <class N>
+INLINE void copy_row(N* to, const N* from, long count) {
+  if (count == D) std::memcpy(to, from, D * sizeof(N));
+  else std::memcpy(to, from, count * sizeof(N));
+}
+
 // One head of one window: where its tokens stand in image order, and how many positions lie beyond the map.
 struct Task {
-  long head, beyond;
+  long head, head_dim, beyond;
   std::vector<long> place;
 
-  Task(const WindowedMap& s, long task) : head(task % s.heads) {
+  Task(const WindowedMap& s, long task) : head(task % s.heads), head_dim(s.head_dim) {
     place.reserve(s.tokens());
     s.visit_places(task / s.heads, [&](long at) { place.push_back(at); });
     beyond = s.steps * s.rows * s.columns - tokens();
@@ -150,10 +157,11 @@ struct Task {
   long keys() const { return tokens() + (beyond > 0); }  // the last one stands for what lies beyond the map
   long padded() const { return (keys() + ROWS - 1) / ROWS * ROWS; }
 
-  // rows[count][D] from a map with `stride` numbers a position; what remains up to `padded` is 0.
+  // rows[count][D] from a map with `stride` numbers a position; what remains up to `padded` is 0. Beyond a head's channels
+  // rows stay as they are, which must be 0.
   template <class N>
   void gather(N* rows, const N* map, long stride, long offset, long first, long count, long padded) const {
-    for (long n = 0; n < count; n++) std::memcpy(rows + n * D, map + place[first + n] * stride + offset, D * sizeof(N));
+    for (long n = 0; n < count; n++) copy_row(rows + n * D, map + place[first + n] * stride + offset, head_dim);
     std::fill(rows + count * D, rows + padded * D, N(0));
   }
 
@@ -161,7 +169,7 @@ struct Task {
   template <class N>
   void gather_keys(N* rows, const N* map, const N* fill, long stride, long offset) const {
     gather(rows, map, stride, offset, 0, tokens(), padded());
-    if (beyond > 0) std::memcpy(rows + tokens() * D, fill + offset, D * sizeof(N));
+    if (beyond > 0) copy_row(rows + tokens() * D, fill + offset, head_dim);
   }
 
   // Of a tile of scores from `key` on: hides rows that only fill it up, and raises the one that stands for several keys.
@@ -193,7 +201,7 @@ struct Task {
       }
     transpose(rows, WIDTH, packed, BLOCK, WIDTH, BLOCK);
     for (long n = 0; n < count; n++)
-      std::memcpy(map + place[first + n] * stride + offset, rows + n * WIDTH, WIDTH * sizeof(Word));
+      copy_row(map + place[first + n] * stride + offset, (const typename T::Number*)(rows + n * WIDTH), head_dim);
   }
 };
 
@@ -232,6 +240,7 @@ struct Forward {
 
   const Attention<T>& maps;
   const WindowedMap& shape;
+  const long head_dim;
   const float factor;  // from scores to exponents of 2
   std::vector<Number> q, k, v;
   std::vector<Word> q_words, v_words, p_words;
@@ -240,6 +249,7 @@ struct Forward {
   Forward(const Attention<T>& maps, const WindowedMap& shape, float scale)
       : maps(maps),
         shape(shape),
+        head_dim(shape.head_dim),
         factor(scale * float(M_LOG2E)),
         q(BLOCK * D),
         k(keys_of(shape) * D),
@@ -251,7 +261,7 @@ struct Forward {
 
   void run(long index) {
     const Task task(shape, index);
-    const long C = shape.channels(), offset = task.head * D;
+    const long C = shape.channels(), offset = task.head * shape.head_dim;
     task.gather_keys(k.data(), maps.qkv, maps.fill, 3 * C, C + offset);
     task.gather_keys(v.data(), maps.qkv, maps.fill, 3 * C, 2 * C + offset);
     pair_rows<T>(v_words, v, task.padded());
@@ -279,9 +289,9 @@ struct Forward {
     }
     long begin = 0;  // the first key whose weight waits
     const auto add_values = [&](long end) {
-      const long steps = (end - begin) / T::PACK;
-      for (long d = 0; d < D; d += ROWS)
-        multiply<T, BLOCK, HALVES>(&o[d * BLOCK], &v_words[begin / T::PACK * D + d], 1, D, p_words.data(), steps);
+      for (long d = 0; d < head_dim; d += ROWS)
+        multiply<T, BLOCK, HALVES>(&o[d * BLOCK], &v_words[begin / T::PACK * D + d], 1, D, p_words.data(),
+                                   (end - begin) / T::PACK);
       begin = end;
     };
     for (long key = 0; key < task.padded(); key += ROWS) {
@@ -303,7 +313,7 @@ struct Forward {
           const Floats shrink = exp2<T>((most[h] - now) * factors);
           most[h] = now;
           sum[h] = sum[h] * shrink;
-          for (long d = 0; d < D; d++) {
+          for (long d = 0; d < head_dim; d++) {
             float* sums = &o[d * BLOCK + h * LANES];
             store(sums, load(sums) * shrink);
           }
@@ -317,7 +327,7 @@ struct Forward {
     for (long h = 0; h < HALVES; h++) {
       store_first(softmax + h * LANES, count - h * LANES, most[h]);
       store_first(softmax + shape.tokens() + h * LANES, count - h * LANES, log2(sum[h]));
-      for (long d = 0; d < D; d++) {
+      for (long d = 0; d < head_dim; d++) {
         float* sums = &o[d * BLOCK + h * LANES];
         store(sums, load(sums) / sum[h]);
       }
@@ -335,6 +345,7 @@ struct Backward {
   Number* const grad_qkv;
   float* const grad_fill;  // (windows, heads, 2, D), of keys and values beyond the map
   const WindowedMap& shape;
+  const long head_dim;
   const float scale, factor;
   std::vector<Number> q, g, y, k, v;
   std::vector<Word> q_words, g_words, y_words, q_pairs, g_pairs, k_pairs, ds_words;
@@ -348,6 +359,7 @@ struct Backward {
         grad_qkv(grad_qkv),
         grad_fill(grad_fill),
         shape(shape),
+        head_dim(shape.head_dim),
         scale(scale),
         factor(scale * float(M_LOG2E)),
         q(BLOCK * D),
@@ -371,7 +383,7 @@ struct Backward {
 
   void run(long index) {
     const Task task(shape, index);
-    const long C = shape.channels(), offset = task.head * D;
+    const long C = shape.channels(), offset = task.head * shape.head_dim;
     task.gather_keys(k.data(), maps.qkv, maps.fill, 3 * C, C + offset);
     task.gather_keys(v.data(), maps.qkv, maps.fill, 3 * C, 2 * C + offset);
     pair_rows<T>(k_pairs, k, task.padded());
@@ -394,16 +406,21 @@ struct Backward {
     }
     for (long n = 0; n < task.tokens(); n++) {
       Number* to = grad_qkv + task.place[n] * 3 * C + offset;
-      for (long d = 0; d < D; d += LANES) {
-        T::store(to + C + d, load(&dk[n * D + d]));
-        T::store(to + 2 * C + d, load(&dv[n * D + d]));
-      }
+      give(to + C, &dk[n * D]);
+      give(to + 2 * C, &dv[n * D]);
     }
-    float* fill = grad_fill + index * 2 * D;
-    std::fill(fill, fill + 2 * D, 0.0f);
+    float* fill = grad_fill + index * 2 * head_dim;
+    std::fill(fill, fill + 2 * head_dim, 0.0f);
     if (task.beyond == 0) return;
-    std::copy_n(&dk[task.tokens() * D], D, fill);
-    std::copy_n(&dv[task.tokens() * D], D, fill + D);
+    std::copy_n(&dk[task.tokens() * D], head_dim, fill);
+    std::copy_n(&dv[task.tokens() * D], head_dim, fill + head_dim);
+  }
+
+  // A head's numbers of a row, in the precision of maps.
+  void give(Number* to, const float* row) const {
+    Number numbers[D];
+    for (long d = 0; d < D; d += LANES) T::store(numbers + d, load(row + d));
+    copy_row(to, numbers, head_dim);
   }
 
   // Of `count` queries: fills dq, and adds to dk and dv what they say of all keys and values.
@@ -452,13 +469,13 @@ struct Backward {
           store(&ds_words[(key - begin + r) / T::PACK * BLOCK + h * LANES], T::pack(&ds.sums[h][r]));
       }
       constexpr long STEPS_HERE = HALVES * LANES / T::PACK;
-      for (long d = 0; d < D; d += BLOCK) {
+      for (long d = 0; d < head_dim; d += BLOCK) {
         multiply<T, D, BLOCK / LANES>(&dv[key * D + d], words<T>(p_rows, 0), STEPS, 1, &g_pairs[d], STEPS_HERE);
         multiply<T, D, BLOCK / LANES>(&dk[key * D + d], words<T>(ds_rows, 0), STEPS, 1, &q_pairs[d], STEPS_HERE);
       }
       const long end = key + ROWS;
       if (end - begin < KEYS && end < task.padded()) continue;
-      for (long d = 0; d < D; d += ROWS)
+      for (long d = 0; d < head_dim; d += ROWS)
         multiply<T, BLOCK, HALVES>(&dq[d * BLOCK], &k_pairs[begin / T::PACK * D + d], 1, D, ds_words.data(),
                             (end - begin) / T::PACK);
       begin = end;

@@ -11,11 +11,17 @@ from iwin.models.native.common import NAMES, call, pointer_to, runs
 from iwin.models.windows import Windows, beyond_map
 
 HEAD_DIM = 32
+"""Channels of a head at most."""
 
 
 def takes(x: Tensor, heads: int) -> bool:
     """Whether `interleaved_attention` can run on a projection of x (..., C), by its device, precision and head size."""
-    return x.shape[-1] == heads * HEAD_DIM and runs("attend", x)
+    return has_heads(x.shape[-1], heads) and runs("attend", x)
+
+
+def has_heads(channels: int, heads: int) -> bool:
+    """Whether so many channels are those of so many heads, none with too many."""
+    return 0 < channels <= heads * HEAD_DIM and channels % heads == 0
 
 
 def interleaved_attention(
@@ -26,7 +32,7 @@ def interleaved_attention(
     Args:
         qkv: (B, T, H, W, 3 C), queries, keys and values; `takes` accepts it.
         windows: the windows of the map.
-        heads: attention heads of `HEAD_DIM` channels.
+        heads: attention heads, of `HEAD_DIM` channels at most.
         scale: scale of the products, above 0.
         fill: (3 C,), what stands at the positions of windows that are beyond the map, whose keys and values take part;
             None for zeros.
@@ -71,12 +77,12 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     grad, qkv, fill = grad.contiguous(), qkv.contiguous(), fill.contiguous()
     of_qkv = torch.empty_like(qkv)
-    of_windows = qkv.new_empty(len(softmax), heads, 2, HEAD_DIM, dtype=torch.float32)
+    of_windows = qkv.new_empty(len(softmax), heads, 2, qkv.shape[-1] // (3 * heads), dtype=torch.float32)
     _call("attend_backward", [qkv, fill, out, softmax], [grad, of_qkv, of_windows], windows, heads, scale)
     if not len(fill):
         return of_qkv, fill.clone()
     of_keys_and_values = of_windows.sum(0).transpose(0, 1).flatten()
-    return of_qkv, torch.cat([of_keys_and_values.new_zeros(heads * HEAD_DIM), of_keys_and_values]).to(fill.dtype)
+    return of_qkv, torch.cat([of_keys_and_values.new_zeros(qkv.shape[-1] // 3), of_keys_and_values]).to(fill.dtype)
 
 
 @_backward.register_fake
@@ -102,5 +108,5 @@ def _call(
     """Run a kernel on `maps` (qkv, fill, out, softmax) and what else it takes, all contiguous."""
     qkv = maps[0]
     pointers = (ctypes.c_void_p * 4)(*map(pointer_to, maps))
-    sizes = (ctypes.c_long * 9)(*qkv.shape[:4], heads, *windows)
+    sizes = (ctypes.c_long * 10)(*qkv.shape[:4], heads, qkv.shape[-1] // (3 * heads), *windows)
     call(f"{name}_{NAMES[qkv.dtype]}", pointers, *gradients, sizes, float(scale))

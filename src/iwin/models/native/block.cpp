@@ -196,7 +196,7 @@ class Block {
     N *of_qkv = room, *of_attended = room + 3 * places * C, *normed = more;
     multiply_back(of_branch, p.proj, of_attended, places, C, C);
     if (of.proj) weight_gradient<T>(kept.attended, of_branch, of.proj, of.proj_bias, false, places, C, C);
-    const Room<float> of_fill(map.tasks() * 2 * HEAD_DIM);
+    const Room<float> of_fill(map.tasks() * 2 * map.head_dim);
     attend_backward<T>({kept.qkv, fill.data(), kept.attended, kept.softmax}, of_attended, of_qkv, of_fill, map, s.scale);
     if (of.qkv || of.conv) normalise(x, normed, nullptr);
     if (of.qkv) {
@@ -316,8 +316,8 @@ class Block {
   void add_fill(const float* of_fill, float* of_bias) const {
     for (long task = 0; task < map.tasks(); task++)
       for (long kind = 0; kind < 2; kind++)
-        for (long d = 0; d < HEAD_DIM; d++)
-          of_bias[(1 + kind) * C + task % map.heads * HEAD_DIM + d] += of_fill[(task * 2 + kind) * HEAD_DIM + d];
+        for (long d = 0; d < map.head_dim; d++)
+          of_bias[(1 + kind) * C + task % map.heads * map.head_dim + d] += of_fill[(task * 2 + kind) * map.head_dim + d];
   }
 
   const Parameters<W>& p;

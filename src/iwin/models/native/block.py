@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from iwin.models.native import depthwise, tokens
-from iwin.models.native.attention import HEAD_DIM, softmax_of
+from iwin.models.native.attention import has_heads, softmax_of
 from iwin.models.native.common import NAMES, call, exists, fit, is_plain, pointer_to, pointers_to, readable, sizes_of
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.models.windows import Windows
@@ -67,7 +67,7 @@ def takes(x: Tensor, layers: Layers) -> bool:
     if any(weights is None for norm in (layers.norm1, layers.norm2) for weights in (norm.weight, norm.bias)):
         return False
     C, hidden = x.shape[-1], len(layers.wide.weight)
-    if layers.heads * HEAD_DIM != C or not hidden or hidden % tokens.GROUP:
+    if not has_heads(C, layers.heads) or C % tokens.GROUP or not hidden or hidden % tokens.GROUP:
         return False
     if layers.conv is not None and not depthwise.takes(x, layers.conv):
         return False
@@ -88,10 +88,10 @@ def apply(x: Tensor, layers: Layers, windows: Windows, shares: Tensor | None = N
     Returns:
         Like x.
     """
-    x = x.contiguous()
+    x, C = x.contiguous(), x.shape[-1]
     parameters = layers.parameters()
     settings = _Settings(
-        (ctypes.c_long * 10)(*x.shape[:4], layers.heads, *windows, len(layers.wide.weight)),
+        (ctypes.c_long * 11)(*x.shape[:4], layers.heads, C // layers.heads, *windows, len(layers.wide.weight)),
         (ctypes.c_float * 3)(layers.scale, layers.norm1.eps, layers.norm2.eps),
         pointer_to(shares),
     )
@@ -113,7 +113,7 @@ def forget_room() -> None:
 class _Settings(ctypes.Structure):
     """Sizes and numbers of a block, as the kernels take them."""
 
-    _fields_ = (("sizes", ctypes.c_long * 10), ("numbers", ctypes.c_float * 3), ("shares", ctypes.c_void_p))
+    _fields_ = (("sizes", ctypes.c_long * 11), ("numbers", ctypes.c_float * 3), ("shares", ctypes.c_void_p))
 
 
 class _Block(torch.autograd.Function):
@@ -150,7 +150,7 @@ class _Block(torch.autograd.Function):
 
 def _room(x: Tensor, settings: _Settings) -> list[Tensor]:
     """For what the forward pass leaves to the backward pass, in the kernels' order."""
-    *_, heads, down, across, rows, columns, hidden = settings.sizes
+    *_, heads, _, down, across, rows, columns, hidden = settings.sizes
     softmax = softmax_of(x.shape[:4], Windows(down, across, rows, columns), heads)
     (places, channels), dtype = sizes_of(x), compute_dtype(x)
 

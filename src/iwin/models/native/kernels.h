@@ -14,13 +14,13 @@ namespace iwin {
 
 // ---------------------------------------------------------------------------------------- attention.cpp
 
-constexpr long HEAD_DIM = 32;
+constexpr long HEAD_DIM = 32;  // channels of a head at most
 
 // A map (batch, steps, height, width) and its windows of rows x columns positions, some of which may lie beyond the map.
 struct WindowedMap {
-  long batch, steps, height, width, heads, windows_down, windows_across, rows, columns;
+  long batch, steps, height, width, heads, head_dim, windows_down, windows_across, rows, columns;
   long places() const { return batch * steps * height * width; }
-  long channels() const { return heads * HEAD_DIM; }
+  long channels() const { return heads * head_dim; }
   long windows() const { return batch * windows_down * windows_across; }
   long tasks() const { return windows() * heads; }
   long tokens() const {  // of the window that has most within the map
@@ -35,7 +35,7 @@ struct WindowedMap {
   WindowedMap only(long window) const {
     const long down = (height - 1 - first_row(window)) / windows_down + 1;
     const long across = (width - 1 - first_column(window)) / windows_across + 1;
-    return {1, steps, down, across, heads, 1, 1, rows, columns};
+    return {1, steps, down, across, heads, head_dim, 1, 1, rows, columns};
   }
 
   // Calls visit(place) for all places of the map that are a window's, in the order of time, row and column.
