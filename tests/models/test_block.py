@@ -42,10 +42,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def block_of(**settings: Any) -> IwinBlock:
+def block_of(dim: int = 64, **settings: Any) -> IwinBlock:
     """A block with weights of a size at which every layer counts."""
     torch.manual_seed(0)
-    block = IwinBlock(64, num_heads=2, **settings)
+    block = IwinBlock(dim, num_heads=2, **settings)
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3 if parameter.ndim == 1 else parameter[0].numel() ** -0.5)
     return block
@@ -65,13 +65,23 @@ def results(block: IwinBlock, x: Tensor, grad: Tensor, *, mixed: bool = False) -
 @pytest.mark.parametrize(("dtype", "mixed"), PRECISIONS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize(
-    "settings", [{}, {"dwconv": False}, {"qkv_bias": False}, {"mlp_ratio": 0.5, "qk_scale": 0.4}], ids=str
+    "settings",
+    [
+        {},
+        {"dwconv": False},
+        {"qkv_bias": False},
+        {"mlp_ratio": 0.5, "qk_scale": 0.4},
+        {"dim": 48},
+        {"dim": 24, "mlp_ratio": 3.0},
+        {"dim": 8},
+    ],
+    ids=str,
 )
 def test_a_block_equals_its_definition_forward_and_backward(
     settings: dict[str, Any], shape: tuple[int, ...], dtype: torch.dtype, mixed: bool, calls: list[str]
 ) -> None:
-    block = block_of(**settings).to(dtype)
-    x, grad = torch.randn(*shape, 64).to(dtype), torch.randn(*shape, 64)
+    block, dim = block_of(**settings).to(dtype), settings.get("dim", 64)
+    x, grad = torch.randn(*shape, dim).to(dtype), torch.randn(*shape, dim)
     found = results(block, x, grad, mixed=mixed)
     kernel = f"{NAMES[dtype]}_{'bf16' if mixed else NAMES[dtype]}_{NAMES[dtype]}"
     assert calls == [f"block_{kernel}", f"block_backward_{kernel}"]
@@ -107,14 +117,14 @@ def test_any_number_of_threads_gives_the_same(any_threads: Callable[[Callable[[]
 
 
 @pytest.mark.parametrize(("dtype", "mixed"), PRECISIONS)
-@pytest.mark.parametrize("shape", [(1, 6, 14, 14), (2, 11, 13, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 6, 14, 14, 64), (2, 11, 13, 4, 64), (1, 6, 14, 14, 24)], ids=str)
 def test_windows_on_threads_of_their_own_give_the_same(
     shape: tuple[int, ...],
     dtype: torch.dtype,
     mixed: bool,
     any_threads: Callable[[Callable[[], list[Tensor]]], None],
 ) -> None:
-    block, x = block_of().to(dtype), torch.randn(*shape, 64).to(dtype)
+    block, x = block_of(shape[-1]).to(dtype), torch.randn(shape).to(dtype)
 
     def made() -> list[Tensor]:  # 4 windows are too few for 3 threads, which then work at all of them together
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
@@ -263,7 +273,7 @@ CHANGES: dict[str, Callable[[IwinBlock], object]] = {
     "a backward hook": lambda block: block.norm2.register_full_backward_hook(nothing),
     "another stochastic depth": lambda block: block.set_submodule("drop_path", nn.Identity()),
     "another way to mix tokens": lambda block: setattr(block, "mix_tokens", torch.zeros_like),
-    "heads of another size": lambda block: setattr(block.attn, "num_heads", 4),
+    "heads of more channels": lambda block: setattr(block.attn, "num_heads", 1),
 }
 
 

@@ -21,9 +21,11 @@ CLIPS = [
 ]
 
 
-def embedding(patch: tuple[int, int, int], planes: int, dtype: torch.dtype = torch.float32) -> PatchEmbed:
+def embedding(
+    patch: tuple[int, int, int], planes: int, dtype: torch.dtype = torch.float32, *, channels: int = 32
+) -> PatchEmbed:
     torch.manual_seed(0)
-    made = PatchEmbed(32, patch_size=patch, in_chans=planes, image=patch[0] == 1)
+    made = PatchEmbed(channels, patch_size=patch, in_chans=planes, image=patch[0] == 1)
     for parameter in made.parameters():
         nn.init.normal_(parameter)
     return made.to(dtype)
@@ -38,15 +40,16 @@ def by_pytorch(x: Tensor, patch: tuple[int, int, int], weights: list[Tensor]) ->
 
 
 @needs_kernels
+@pytest.mark.parametrize("channels", [32, 24])
 @pytest.mark.parametrize(("dtype", "mixed"), PAIRS)
 @pytest.mark.parametrize(("shape", "patch"), CLIPS)
 def test_result_and_gradients_are_those_of_the_definition(
-    shape: tuple[int, ...], patch: tuple[int, int, int], dtype: torch.dtype, mixed: bool
+    shape: tuple[int, ...], patch: tuple[int, int, int], dtype: torch.dtype, mixed: bool, channels: int
 ) -> None:
-    layers = embedding(patch, shape[1], dtype)
+    layers = embedding(patch, shape[1], dtype, channels=channels)
     assert layers.norm is not None
     x = torch.randn(shape).to(dtype)
-    plus = torch.randn(-(-shape[2] // patch[0]), 32).to(dtype).requires_grad_()
+    plus = torch.randn(-(-shape[2] // patch[0]), channels).to(dtype).requires_grad_()
     given = [*layers.parameters(), plus]
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         assert takes(x, layers.proj, layers.norm)
@@ -103,8 +106,8 @@ def test_what_it_does_not_do_is_left_to_the_layers() -> None:
     for other in ({"stride": (2, 4, 2)}, {"bias": False}):
         settings = {"stride": (2, 4, 4), **other}
         assert not takes(x, nn.Conv3d(3, 32, (2, 4, 4), **settings), norm)  # type: ignore[arg-type]
-    assert not takes(x, nn.Conv3d(3, 32, (2, 4, 3), stride=(2, 4, 3)), norm), "72 numbers, which no register divides"
-    assert not takes(x, nn.Conv3d(3, 48, (2, 4, 4), stride=(2, 4, 4)), nn.LayerNorm(48))
+    assert not takes(x, nn.Conv3d(3, 32, (1, 4, 3), stride=(1, 4, 3)), norm), "36 numbers, which do not divide by 8"
+    assert not takes(x, nn.Conv3d(3, 44, (2, 4, 4), stride=(2, 4, 4)), nn.LayerNorm(44))
     for watched in (proj, norm):
         handle = watched.register_forward_hook(lambda *_: None)
         assert not takes(x, proj, norm)

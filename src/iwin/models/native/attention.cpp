@@ -325,8 +325,8 @@ struct Forward {
       if (key + ROWS - begin == KEYS || key + ROWS == task.padded()) add_values(key + ROWS);
     }
     for (long h = 0; h < HALVES; h++) {
-      store_first(softmax + h * LANES, count - h * LANES, most[h]);
-      store_first(softmax + shape.tokens() + h * LANES, count - h * LANES, log2(sum[h]));
+      store(softmax + h * LANES, most[h], count - h * LANES);
+      store(softmax + shape.tokens() + h * LANES, log2(sum[h]), count - h * LANES);
       for (long d = 0; d < head_dim; d++) {
         float* sums = &o[d * BLOCK + h * LANES];
         store(sums, load(sums) / sum[h]);
@@ -429,8 +429,8 @@ struct Backward {
     const Floats factors = repeat(factor), scales = repeat(scale);
     Floats most[HALVES], log_sum[HALVES], delta[HALVES];
     for (long h = 0; h < HALVES; h++) {
-      most[h] = load_first(softmax + h * LANES, count - h * LANES, Floats{});
-      log_sum[h] = load_first(softmax + shape.tokens() + h * LANES, count - h * LANES, repeat(FAR));
+      most[h] = load(softmax + h * LANES, count - h * LANES);
+      log_sum[h] = load(softmax + shape.tokens() + h * LANES, count - h * LANES, repeat(FAR));
       delta[h] = Floats{};
       for (long s = 0; s < WIDTH; s++) {
         const long place = s * BLOCK + h * LANES;

@@ -57,7 +57,7 @@ class InFp32 {
       at_ = numbers;
     } else {
       copy_.resize(count);
-      for (long n = 0; n < count; n += LANES) store(&copy_[n], W::load(numbers + n));
+      along(count, [&](long n, long, long some) { store(&copy_[n], W::load(numbers + n, some), some); });
       at_ = copy_.data();
     }
   }
@@ -112,13 +112,15 @@ class Block {
         C(map.channels()),
         fill(map.fits() ? 0 : 3 * C) {
     const InFp32<W> bias(p.qkv_bias, 3 * C);
-    for (long c = 0; p.qkv_bias && c < long(fill.size()); c += LANES) T::store(&fill[c], load(bias + c));
+    if (!p.qkv_bias || map.fits()) return;
+    along(3 * C, [&](long c, long, long count) { T::store(&fill[c], load(bias + c, count), count); });
   }
 
   void forward(const M* x, const Kept<X, T>* kept, M* out) const {
     const long count = slice_rows(), slice = count * (C + s.hidden), threads = omp_get_max_threads();
     const bool alone = count < places;  // each slice on a thread of its own, with weights put in order for all
-    const long panels = alone ? 2 * C * s.hidden : 0, mlp = panels + (alone ? threads : 1) * slice;
+    const long panels = alone ? panel_numbers(C, s.hidden) + panel_numbers(s.hidden, C) : 0;
+    const long mlp = panels + (alone ? threads : 1) * slice;
     const bool by_windows = !kept && alone && windows_busy();
     const long whole = kept ? 0 : 3 * places * C;  // what attention takes where it goes through the map at once
     const Workspace<N> room(places * C + std::max(by_windows ? room_by_windows() : whole, mlp), !kept);
@@ -145,7 +147,7 @@ class Block {
 
     const InFp32<W> norm2(p.norm2, C), norm2_bias(p.norm2_bias, C);
     const Layer wide(p.wide, p.wide_bias, C, s.hidden, alone ? rest : nullptr);
-    const Layer narrow(p.narrow, p.narrow_bias, s.hidden, C, alone ? rest + C * s.hidden : nullptr);
+    const Layer narrow(p.narrow, p.narrow_bias, s.hidden, C, alone ? rest + panel_numbers(C, s.hidden) : nullptr);
     const auto finish = [&](long from, N* branch) {
       const long rows = std::min(count, places - from), at = from * C;
       N* active = branch + count * C;
@@ -246,12 +248,12 @@ class Block {
   // mixed = what a map becomes by attention and its projections, each window on a thread of its own: all that is made of
   // one on the way stays in the caches. The room has the weights in order, and for each thread four activations.
   void attend_by_windows(const N* normed, N* mixed, N* room) const {
-    const Layer to_qkv(p.qkv, p.qkv_bias, C, 3 * C, room), proj(p.proj, p.proj_bias, C, C, room + 3 * C * C);
+    const Layer to_qkv(p.qkv, p.qkv_bias, C, 3 * C, room), proj(p.proj, p.proj_bias, C, C, room + panel_numbers(C, 3 * C));
     const long most = map.tokens() * C, scores = map.heads * 2 * map.tokens();
     const Room<float> softmax(omp_get_max_threads() * scores);
     on_threads(map.windows(), [&](long window) {
       const WindowedMap own = map.only(window);
-      N *rows = room + 4 * C * C + omp_get_thread_num() * 4 * most, *qkv = rows + most, *next = rows;
+      N *rows = room + panels_by_windows() + omp_get_thread_num() * 4 * most, *qkv = rows + most, *next = rows;
       map.visit_places(window, [&](long place) { next = std::copy_n(normed + place * C, C, next); });
       to_qkv(rows, qkv, own.places());
       attend<T>({qkv, fill.data(), rows, softmax + omp_get_thread_num() * scores}, own, s.scale);
@@ -264,7 +266,8 @@ class Block {
     });
   }
 
-  long room_by_windows() const { return 4 * C * C + omp_get_max_threads() * 4 * map.tokens() * C; }
+  long panels_by_windows() const { return panel_numbers(C, 3 * C) + panel_numbers(C, C); }
+  long room_by_windows() const { return panels_by_windows() + omp_get_max_threads() * 4 * map.tokens() * C; }
 
   // Tokens that go through the MLP together: of a map of few all of them, else as many for each thread.
   long slice_rows() const {

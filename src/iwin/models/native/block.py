@@ -12,9 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native import depthwise, tokens
+from iwin.models.native import depthwise
 from iwin.models.native.attention import has_heads, softmax_of
-from iwin.models.native.common import NAMES, call, exists, fit, is_plain, pointer_to, pointers_to, readable, sizes_of
+from iwin.models.native.common import (
+    MULTIPLE,
+    NAMES,
+    call,
+    exists,
+    fit,
+    is_plain,
+    pointer_to,
+    pointers_to,
+    readable,
+    sizes_of,
+)
 from iwin.models.surroundings import compute_dtype, needs_pytorch
 from iwin.models.windows import Windows
 
@@ -67,7 +78,7 @@ def takes(x: Tensor, layers: Layers) -> bool:
     if any(weights is None for norm in (layers.norm1, layers.norm2) for weights in (norm.weight, norm.bias)):
         return False
     C, hidden = x.shape[-1], len(layers.wide.weight)
-    if not has_heads(C, layers.heads) or C % tokens.GROUP or not hidden or hidden % tokens.GROUP:
+    if not has_heads(C, layers.heads) or C % MULTIPLE or not hidden or hidden % MULTIPLE:
         return False
     if layers.conv is not None and not depthwise.takes(x, layers.conv):
         return False

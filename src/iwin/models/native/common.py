@@ -17,6 +17,9 @@ SOURCE = Path(__file__).parent
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 """How the kernels' names end, by precision."""
 
+MULTIPLE = 8
+"""What the channels of all maps divide by that the kernels take."""
+
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 

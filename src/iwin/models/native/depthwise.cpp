@@ -11,7 +11,6 @@
 namespace iwin {
 namespace {
 
-constexpr long GROUP = 2;  // registers that go together, so that one's additions need not wait for each other
 // The rows above, at and below row y of a map's frame; beside the frame they are zeros.
 template <class N>
 struct Rows {
@@ -24,16 +23,16 @@ struct Rows {
   }
 };
 
-// One row and GROUP * LANES channels of: bias + taps * map + plus.
+// One row and `count` channels, GROUP * LANES or fewer, of: bias + taps * map + plus.
 template <class T>
 INLINE void convolve_row(const Rows<typename T::Number>& rows, const float* taps, const float* bias,
-                     const typename T::Number* plus, typename T::Number* out, const Frames& shape) {
+                     const typename T::Number* plus, typename T::Number* out, const Frames& shape, long count) {
   Floats weights[TAPS][GROUP], start[GROUP], before[GROUP], here[GROUP];
 #pragma GCC unroll 2
   for (long g = 0; g < GROUP; g++) {
 #pragma GCC unroll 9
-    for (long t = 0; t < TAPS; t++) weights[t][g] = load(taps + t * shape.channels + g * LANES);
-    start[g] = bias ? load(bias + g * LANES) : Floats{};
+    for (long t = 0; t < TAPS; t++) weights[t][g] = load(taps + t * shape.channels + g * LANES, count - g * LANES);
+    start[g] = bias ? load(bias + g * LANES, count - g * LANES) : Floats{};
     before[g] = here[g] = start[g];
   }
   for (long x = 0; x <= shape.width; x++) {
@@ -44,7 +43,7 @@ INLINE void convolve_row(const Rows<typename T::Number>& rows, const float* taps
       if (x < shape.width) {
 #pragma GCC unroll 3
         for (long r = 0; r < 3; r++) {
-          const Floats value = T::load(rows.at[r] + place + g * LANES);
+          const Floats value = T::load(rows.at[r] + place + g * LANES, count - g * LANES);
           before[g] = fmadd(weights[r * 3 + 2][g], value, before[g]);
           here[g] = fmadd(weights[r * 3 + 1][g], value, here[g]);
           next = fmadd(weights[r * 3][g], value, next);
@@ -52,7 +51,8 @@ INLINE void convolve_row(const Rows<typename T::Number>& rows, const float* taps
       }
       if (x > 0) {
         const long whole = place - shape.channels + g * LANES;
-        T::store(out + whole, plus ? before[g] + T::load(plus + whole) : before[g]);
+        const Floats sum = plus ? before[g] + T::load(plus + whole, count - g * LANES) : before[g];
+        T::store(out + whole, sum, count - g * LANES);
       }
       before[g] = here[g];
       here[g] = next;
@@ -60,20 +60,21 @@ INLINE void convolve_row(const Rows<typename T::Number>& rows, const float* taps
   }
 }
 
-// sums[TAPS + 1][channels] += what one row of the gradient says of the taps and of the bias, for LANES channels.
+// sums[TAPS + 1][channels] += what one row of the gradient says of the taps and of the bias, for `count` channels, LANES
+// or fewer.
 template <class T>
 INLINE void correlate(const Rows<typename T::Number>& rows, const typename T::Number* grad, float* sums,
-                      const Frames& shape) {
+                      const Frames& shape, long count) {
   Floats total[TAPS + 1];
 #pragma GCC unroll 10
-  for (long t = 0; t <= TAPS; t++) total[t] = load(sums + t * shape.channels);
-  Floats before = Floats{}, here = T::load(grad);
+  for (long t = 0; t <= TAPS; t++) total[t] = load(sums + t * shape.channels, count);
+  Floats before = Floats{}, here = T::load(grad, count);
   for (long x = 0; x < shape.width; x++) {
     const long place = x * shape.channels;
-    const Floats next = x + 1 < shape.width ? T::load(grad + place + shape.channels) : Floats{};
+    const Floats next = x + 1 < shape.width ? T::load(grad + place + shape.channels, count) : Floats{};
 #pragma GCC unroll 3
     for (long r = 0; r < 3; r++) {
-      const Floats value = T::load(rows.at[r] + place);
+      const Floats value = T::load(rows.at[r] + place, count);
       total[r * 3] = fmadd(next, value, total[r * 3]);
       total[r * 3 + 1] = fmadd(here, value, total[r * 3 + 1]);
       total[r * 3 + 2] = fmadd(before, value, total[r * 3 + 2]);
@@ -83,7 +84,7 @@ INLINE void correlate(const Rows<typename T::Number>& rows, const typename T::Nu
     here = next;
   }
 #pragma GCC unroll 10
-  for (long t = 0; t <= TAPS; t++) store(sums + t * shape.channels, total[t]);
+  for (long t = 0; t <= TAPS; t++) store(sums + t * shape.channels, total[t], count);
 }
 
 }  // namespace
@@ -101,7 +102,12 @@ void convolve(const typename T::Number* map, const float* taps, const float* bia
       for (long c = 0; c < shape.channels; c += GROUP * LANES) {
         Rows<N> part = rows;
         for (const N*& row : part.at) row += c;
-        convolve_row<T>(part, taps + c, bias ? bias + c : nullptr, plus ? plus + place + c : nullptr, out + place + c, shape);
+        const auto convolve = [&](long count) __attribute__((always_inline)) {
+          convolve_row<T>(part, taps + c, bias ? bias + c : nullptr, plus ? plus + place + c : nullptr, out + place + c,
+                          shape, count);
+        };
+        if (shape.channels - c >= GROUP * LANES) convolve(GROUP * LANES);
+        else convolve(shape.channels - c);
       }
     }
   }
@@ -118,11 +124,11 @@ void convolution_gradients(const typename T::Number* map, const typename T::Numb
     for (long y = 0; y < shape.height; y++) {
       const Rows<N> rows(map, zeros.data(), shape, frame, y);
       const long place = (frame * shape.height + y) * shape.row();
-      for (long c = 0; c < shape.channels; c += LANES) {
+      along(shape.channels, [&](long c, long, long count) __attribute__((always_inline)) {
         Rows<N> part = rows;
         for (const N*& row : part.at) row += c;
-        correlate<T>(part, grad + place + c, sums.data() + frame * numbers + c, shape);
-      }
+        correlate<T>(part, grad + place + c, sums.data() + frame * numbers + c, shape, count);
+      });
     }
   }
   std::fill_n(result, numbers, 0.0f);

@@ -6,16 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iwin.models.native.common import NAMES, call, fit, is_plain, numbers_of, runs
+from iwin.models.native.common import MULTIPLE, NAMES, call, fit, is_plain, numbers_of, runs
 from iwin.models.surroundings import compute_dtype, is_watched
-
-_GROUP = 32
-"""Channels that the kernel works on at once."""
 
 
 def takes(x: Tensor, layer: nn.Module) -> bool:
     """Whether `convolve` can do what a layer does to x (..., H, W, C), and nobody looks at the layer that it skips."""
-    if type(layer) is not nn.Conv2d or is_watched(layer) or x.shape[-1] % _GROUP or not runs("convolve", x):
+    if type(layer) is not nn.Conv2d or is_watched(layer) or x.shape[-1] % MULTIPLE or not runs("convolve", x):
         return False
     if (layer.stride, layer.padding, layer.dilation, layer.padding_mode) != ((1, 1), (1, 1), (1, 1), "zeros"):
         return False

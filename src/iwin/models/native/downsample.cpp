@@ -54,7 +54,7 @@ class Downsample {
       return;
     }
     const long count = (SLICE - 1) / columns + 1, room = count * columns * depth;
-    const Room<N> panels(depth * s.K), patches(omp_get_max_threads() * room);
+    const Room<N> panels(panel_numbers(depth, s.K)), patches(omp_get_max_threads() * room);
     make_panels<T, W>(layers.weight, (Word*)(N*)panels, false, depth, s.K);
 #pragma omp parallel for schedule(dynamic)
     for (long line = 0; line < lines; line += count) {
@@ -120,15 +120,15 @@ class Downsample {
   // Of line y of a frame, the sum of what all patches that reach there have.
   void add_up(const N* patches, long y, N* out) const {
     for (long x = 0; x < s.width; x++, out += C)
-      for (long c = 0; c < C; c += LANES) {
+      along(C, [&](long c, long, long count) __attribute__((always_inline)) {
         Floats sum = Floats{};
         for (long line = std::max(0L, (y - 1) / 2); line <= y / 2; line++)
           for (long column = std::max(0L, (x - 1) / 2); column <= x / 2; column++) {
             const long place = (y - 2 * line) * 3 + x - 2 * column;
-            sum = sum + T::load(patches + (line * s.columns() + column) * s.depth() + place * C + c);
+            sum = sum + T::load(patches + (line * s.columns() + column) * s.depth() + place * C + c, count);
           }
-        T::store(out + c, sum);
-      }
+        T::store(out + c, sum, count);
+      });
   }
 
   const M* map;

@@ -10,8 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, exists, fit, is_plain, multiplies, numbers_of, pointers_to, readable
-from iwin.models.native.tokens import GROUP, fits
+from iwin.models.native.common import (
+    MULTIPLE,
+    NAMES,
+    call,
+    exists,
+    fit,
+    is_plain,
+    multiplies,
+    numbers_of,
+    pointers_to,
+    readable,
+)
+from iwin.models.native.tokens import fits
 from iwin.models.surroundings import compute_dtype, is_watched
 
 
@@ -26,7 +37,7 @@ def takes(x: Tensor, norm: nn.LayerNorm, conv: nn.Module) -> bool:
     ins, outs = x.shape[-1], len(conv.weight)
     if not fits(ins, norm) or not fit([conv.weight, conv.bias], [(outs, ins, 3, 3), (outs,)]):
         return False
-    if ins % GROUP or outs % GROUP:
+    if ins % MULTIPLE or outs % MULTIPLE:
         return False
     return conv.weight.dtype == x.dtype or torch.is_autocast_enabled("cpu")
 

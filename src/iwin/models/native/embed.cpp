@@ -44,7 +44,7 @@ class Embedding {
         C(shape.channels),
         depth(shape.depth()),
         columns(shape.columns()),
-        panels(depth * C) {
+        panels(panel_numbers(depth, C)) {
     make_panels<T, Fp32>(layers.weight, (Word*)(N*)panels, false, depth, C);
   }
 
@@ -108,14 +108,9 @@ class Embedding {
 
   // A line of a clip in the precision of products.
   void turn(const M* line, N* to) const {
-    long at = 0;
-    for (; at + LANES <= s.width; at += LANES) T::store(to + at, X::load(line + at));
-    if (at == s.width) return;
-    M rest[LANES] = {};
-    N turned[LANES];
-    std::copy(line + at, line + s.width, rest);
-    T::store(turned, X::load(rest));
-    std::copy_n(turned, s.width - at, to + at);
+    along(s.width, [&](long at, long, long count) __attribute__((always_inline)) {
+      T::store(to + at, X::load(line + at, count), count);
+    });
   }
 
   // A line's numbers, `w` to each patch; W is the same where it is known beforehand.

@@ -8,12 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, exists, fit, is_plain, multiplies, numbers_of, pointers_to, readable
-from iwin.models.native.tokens import GROUP, fits
+from iwin.models.native.common import (
+    MULTIPLE,
+    NAMES,
+    call,
+    exists,
+    fit,
+    is_plain,
+    multiplies,
+    numbers_of,
+    pointers_to,
+    readable,
+)
+from iwin.models.native.tokens import fits
 from iwin.models.surroundings import compute_dtype, is_watched
-
-_LANES = 16
-"""Numbers of a patch that the kernels work on at once."""
 
 
 def takes(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tensor | None = None) -> bool:
@@ -30,7 +38,7 @@ def takes(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tens
     outs, patch = len(proj.weight), proj.stride
     if not fits(outs, norm) or not fit([proj.weight, proj.bias], [(outs, x.shape[1], *patch), (outs,)]):
         return False
-    if outs % GROUP or proj.weight[0].numel() % _LANES:
+    if outs % MULTIPLE or proj.weight[0].numel() % MULTIPLE:
         return False
     dtype, parameters = _maps(x), [proj.weight, proj.bias, norm.weight, norm.bias, plus]
     return all(parameter is None or parameter.dtype == dtype for parameter in parameters)

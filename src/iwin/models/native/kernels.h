@@ -71,7 +71,7 @@ void attend_backward(const Attention<T>& maps, const typename T::Number* grad, t
 
 constexpr long TAPS = 9;
 
-// A map (frames, height, width, channels); channels divide by 32.
+// A map (frames, height, width, channels); channels divide by 8.
 struct Frames {
   long frames, height, width, channels;
   long row() const { return width * channels; }
@@ -94,13 +94,16 @@ constexpr long FEW = 1024;   // rows up to which all threads work at them togeth
 constexpr long SLICE = 256;  // rows of more that a thread takes by itself through several layers, to stay in its caches
 
 // out[rows][columns] = the product of x[rows][depth] and weight[columns][depth], or weight[depth][columns] where it is
-// `turned`, and bias[columns], if there is one. Sizes divide by 16.
+// `turned`, and bias[columns], if there is one. Sizes divide by 8.
 template <class T, class W>
 void linear(const typename T::Number* x, const typename W::Number* weight, const float* bias, typename T::Number* out,
             bool turned, long rows, long depth, long columns);
 
-// The same in two calls, for a weight that is read many times: its panels of words, depth * columns numbers as wide as
-// T's, and a product with them, on the thread that calls.
+// How many of T's numbers the panels of a weight take.
+inline long panel_numbers(long depth, long columns) { return depth * ((columns - 1) / LANES + 1) * LANES; }
+
+// The same in two calls, for a weight that is read many times: its panels, and a product with them, on the thread that
+// calls.
 template <class T, class W>
 void make_panels(const typename W::Number* weight, Word* panels, bool turned, long depth, long columns);
 
@@ -114,7 +117,7 @@ template <class T>
 void weight_gradient(const typename T::Number* x, const typename T::Number* grad, float* of_weight, float* of_bias,
                      bool more, long rows, long ins, long outs);
 
-// ---------------------------------------------------------------------------------------- tokens.cpp; sizes divide by 32
+// ---------------------------------------------------------------------------------------- tokens.cpp; sizes divide by 8
 
 // out may be x.
 template <class T>

@@ -22,50 +22,57 @@ constexpr long TOKENS = 512;     // whose products are summed in registers for a
 
 // ---------------------------------------------------------------------------------------- panels
 
-// Makes registers of 16 words: `along` of numbers that follow each other in a row, `across` of 16 columns, a word of each.
+// Makes registers of 16 words: `along` of so many numbers that follow each other in a row, `across` of so many columns, a
+// word of each.
 template <class T>
 struct Words;
 
 template <>
 struct Words<Fp32> {
-  static Ints along(const float* numbers, long) { return as_ints(load(numbers)); }
-  static Ints across(const float* numbers, long, long) { return as_ints(load(numbers)); }
+  static Ints along(const float* numbers, long count) { return as_ints(load(numbers, count)); }
+  static Ints across(const float* numbers, long, long, long count) { return as_ints(load(numbers, count)); }
 };
 
 #ifdef __AVX512BF16__
 template <>
 struct Words<Bf16> {
-  // From 32 numbers, or from 16 where a row ends.
   static Ints along(const float* numbers, long count) {
-    const Floats low = load(numbers);
-    const Floats high = count > LANES ? load(numbers + LANES) : Floats{};
+    const Floats low = load(numbers, count), high = load(numbers + LANES, count - LANES);
     return (Ints)_mm512_cvtne2ps_pbh(high, low);
   }
   static Ints along(const uint16_t* numbers, long count) {
-    return _mm512_maskz_loadu_epi16(count > LANES ? ~0u : 0xFFFFu, numbers);
+    return _mm512_maskz_loadu_epi16((1ull << std::min(2 * LANES, count)) - 1, numbers);
   }
   // From two rows, or from the first alone where there is no other.
-  static Ints across(const float* numbers, long stride, long rows) {
-    const Floats second = rows > 1 ? load(numbers + stride) : Floats{};
-    const Ints both = (Ints)_mm512_cvtne2ps_pbh(second, load(numbers));
+  static Ints across(const float* numbers, long stride, long rows, long count) {
+    const Floats second = rows > 1 ? load(numbers + stride, count) : Floats{};
+    const Ints both = (Ints)_mm512_cvtne2ps_pbh(second, load(numbers, count));
     return Bf16::pair(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
   }
-  static Ints across(const uint16_t* numbers, long stride, long rows) {
-    const __m256i second = rows > 1 ? _mm256_loadu_si256((const __m256i*)(numbers + stride)) : _mm256_setzero_si256();
-    return Bf16::pair(_mm256_loadu_si256((const __m256i*)numbers), second);
+  static Ints across(const uint16_t* numbers, long stride, long rows, long count) {
+    const __m256i second = rows > 1 ? Bf16::read(numbers + stride, count) : _mm256_setzero_si256();
+    return Bf16::pair(Bf16::read(numbers, count), second);
   }
 };
 #endif
 
-// panel[steps][16 * registers] of words, from rows of numbers along the summed axis: `depth` in each.
+INLINE long ceil_divide(long a, long b) { return (a + b - 1) / b; }
+
+// panel[steps][16 * registers] of words, for `columns` of them, from rows of numbers along the summed axis: `depth` in each.
+// What remains of the last register is 0.
 template <class T, class W>
-void pack_rows(const W* numbers, long depth, long registers, Word* panel) {
+void pack_rows(const W* numbers, long depth, long columns, Word* panel) {
+  const long registers = ceil_divide(columns, LANES);
   for (long reg = 0; reg < registers; reg++)
     for (long at = 0; at < depth; at += LANES * T::PACK) {
-      const long count = std::min(LANES * T::PACK, depth - at);
-      Ints rows[LANES];
+      const long count = depth - at, columns_left = columns - reg * LANES;
+      Ints rows[LANES] = {};
+      if (columns_left >= LANES) {
 #pragma GCC unroll 16
-      for (long r = 0; r < LANES; r++) rows[r] = Words<T>::along(numbers + (reg * LANES + r) * depth + at, count);
+        for (long r = 0; r < LANES; r++) rows[r] = Words<T>::along(numbers + (reg * LANES + r) * depth + at, count);
+      } else {
+        for (long r = 0; r < columns_left; r++) rows[r] = Words<T>::along(numbers + (reg * LANES + r) * depth + at, count);
+      }
       transpose(rows);
       Word* place = panel + at / T::PACK * registers * LANES + reg * LANES;
 #pragma GCC unroll 16
@@ -76,10 +83,10 @@ void pack_rows(const W* numbers, long depth, long registers, Word* panel) {
 
 // The same from columns along the summed axis: numbers[depth][stride].
 template <class T, class W>
-void pack_columns(const W* numbers, long stride, long depth, long registers, Word* panel) {
+void pack_columns(const W* numbers, long stride, long depth, long columns, Word* panel) {
   for (long at = 0; at < depth; at += T::PACK)
-    for (long reg = 0; reg < registers; reg++, panel += LANES)
-      store(panel, Words<T>::across(numbers + at * stride + reg * LANES, stride, depth - at));
+    for (long c = 0; c < columns; c += LANES, panel += LANES)
+      store(panel, Words<T>::across(numbers + at * stride + c, stride, depth - at, columns - c));
 }
 
 // ---------------------------------------------------------------------------------------- tiles
@@ -153,16 +160,16 @@ void rows_of_tile(long rows, long registers, const Word* a, long row_stride, lon
   tile<T, R>(registers, a, row_stride, step_stride, b, steps, ahead, out);
 }
 
-INLINE long registers_of(long panel, long columns) { return std::min(REGISTERS, columns / LANES - panel * REGISTERS); }
-INLINE long ceil_divide(long a, long b) { return (a + b - 1) / b; }
+INLINE long columns_of(long panel, long columns) { return std::min(PANEL, columns - panel * PANEL); }
+INLINE long registers_of(long panel, long columns) { return ceil_divide(columns_of(panel, columns), LANES); }
 
 // ---------------------------------------------------------------------------------------- products
 
 // Panel number p of a weight.
 template <class T, class W>
 void pack(const W* weight, long p, bool turned, long depth, long columns, Word* panel) {
-  if (turned) pack_columns<T>(weight + p * PANEL, columns, depth, registers_of(p, columns), panel);
-  else pack_rows<T>(weight + p * PANEL * depth, depth, registers_of(p, columns), panel);
+  if (turned) pack_columns<T>(weight + p * PANEL, columns, depth, columns_of(p, columns), panel);
+  else pack_rows<T>(weight + p * PANEL * depth, depth, columns_of(p, columns), panel);
 }
 
 // The columns of panel number p, of rows from `from` to `to`.
@@ -174,8 +181,8 @@ void multiply(const typename T::Number* x, const Word* panel, long p, const floa
     rows_of_tile<T, ROWS>(to - row, registers_of(p, columns), (const Word*)(x + row * depth), steps, 1, panel, steps,
                           ahead, [=](long r, long v, Floats sums) {
                             const long column = p * PANEL + v * LANES;
-                            const Floats start = bias ? load(bias + column) : Floats{};
-                            T::store(out + (row + r) * columns + column, sums + start);
+                            const Floats start = bias ? load(bias + column, columns - column) : Floats{};
+                            T::store(out + (row + r) * columns + column, sums + start, columns - column);
                           });
 }
 
@@ -190,7 +197,7 @@ void linear(const typename T::Number* x, const typename W::Number* weight, const
   if (!rows) return;
   const long panels = ceil_divide(columns, PANEL), steps = depth / T::PACK, threads = omp_get_max_threads();
   if (rows > FEW || panels < std::min(threads, ceil_divide(rows, ROWS))) {
-    const Room<Word> packed(steps * columns);
+    const Room<Word> packed(panel_numbers(depth, columns) / T::PACK);
     make_panels<T, W>(weight, packed, turned, depth, columns);
     const long chunks = ceil_divide(rows, chunk_of(depth) * threads) * threads;
     const long chunk = ceil_divide(ceil_divide(rows, chunks), ROWS) * ROWS;
@@ -201,7 +208,7 @@ void linear(const typename T::Number* x, const typename W::Number* weight, const
   }
   const long width = ceil_divide(PANEL * sizeof(*weight), 64);
   const long lines = turned ? width * depth : ceil_divide(PANEL * depth * sizeof(*weight), 64);
-  const long each = ceil_divide(lines, ceil_divide(rows, ROWS) * (steps / STEPS));
+  const long each = ceil_divide(lines, ceil_divide(rows, ROWS) * std::max(1L, steps / STEPS));
   const Room<Word> kept(threads * steps * PANEL);
   Word* all = kept;
 #pragma omp parallel for schedule(static)
@@ -240,24 +247,27 @@ template <class T>
 void weight_gradient(const typename T::Number* x, const typename T::Number* grad, float* of_weight, float* of_bias,
                      bool more, long rows, long ins, long outs) {
   const long steps = TOKENS / T::PACK, panels = ceil_divide(ins, PANEL);
-  const Room<Word> kept(steps * (ins + outs));
-  Word *of_x = kept, *of_grad = of_x + steps * ins;  // the latter in panels of a register
+  const long words_of_x = panel_numbers(TOKENS, ins) / T::PACK, words_of_grad = panel_numbers(TOKENS, outs) / T::PACK;
+  const Room<Word> kept(words_of_x + words_of_grad);
+  Word *of_x = kept, *of_grad = of_x + words_of_x;  // the latter in panels of a register
   if (!more) std::fill_n(of_bias, outs, 0.0f);
 #pragma omp parallel
   for (long from = 0; from < std::max(rows, 1L); from += TOKENS) {
     const long tokens = std::min(TOKENS, rows - from), now = ceil_divide(tokens, T::PACK);
     const auto multiply = [=](long p, long column) {
       Ahead none;
-      for (long row = 0; row < LANES; row += ROWS)
-        rows_of_tile<T, ROWS>(LANES - row, registers_of(p, ins), of_grad + column * steps + row, 1, LANES,
+      const long last = std::min(LANES, outs - column);
+      for (long row = 0; row < last; row += ROWS)
+        rows_of_tile<T, ROWS>(last - row, registers_of(p, ins), of_grad + column * steps + row, 1, LANES,
                               of_x + p * PANEL * steps, now, none, [=](long r, long v, Floats sums) {
-                                float* place = of_weight + (column + row + r) * ins + p * PANEL + v * LANES;
-                                store(place, more || from ? sums + load(place) : sums);
+                                const long at = p * PANEL + v * LANES;
+                                float* place = of_weight + (column + row + r) * ins + at;
+                                store(place, more || from ? sums + load(place, ins - at) : sums, ins - at);
                               });
     };
 #pragma omp for schedule(static) nowait
     for (long p = 0; p < panels; p++)
-      pack_columns<T>(x + from * ins + p * PANEL, ins, tokens, registers_of(p, ins), of_x + p * PANEL * steps);
+      pack_columns<T>(x + from * ins + p * PANEL, ins, tokens, columns_of(p, ins), of_x + p * PANEL * steps);
 #pragma omp for schedule(static)
     for (long column = 0; column < outs; column += LANES) {
       Word* words = of_grad + column * steps;
@@ -265,10 +275,10 @@ void weight_gradient(const typename T::Number* x, const typename T::Number* grad
       for (long s = 0; s < now; s++) {
         const typename T::Number* numbers = grad + (from + s * T::PACK) * outs + column;
         const long left = tokens - s * T::PACK;
-        store(words + s * LANES, Words<T>::across(numbers, outs, left));
-        for (long i = 0; i < std::min(T::PACK, left); i++) total = total + T::load(numbers + i * outs);
+        store(words + s * LANES, Words<T>::across(numbers, outs, left, outs - column));
+        for (long i = 0; i < std::min(T::PACK, left); i++) total = total + T::load(numbers + i * outs, outs - column);
       }
-      store(of_bias + column, total + load(of_bias + column));
+      store(of_bias + column, total + load(of_bias + column, outs - column), outs - column);
     }
     if (outs < ins) {
 #pragma omp for schedule(static)

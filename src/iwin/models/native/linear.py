@@ -10,11 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iwin.models.native.common import NAMES, call, exists, fit, is_plain, multiplies, numbers_of, readable, sizes_of
+from iwin.models.native.common import (
+    MULTIPLE,
+    NAMES,
+    call,
+    exists,
+    fit,
+    is_plain,
+    multiplies,
+    numbers_of,
+    readable,
+    sizes_of,
+)
 from iwin.models.surroundings import compute_dtype
-
-_LANES = 16
-"""Numbers that the kernels work on at once."""
 
 
 class Linear(nn.Linear):
@@ -110,7 +118,7 @@ def _kernel_for(x: Tensor, outs: int, name: str, weight: Tensor | None = None) -
 
     It has no gradients, and takes contiguous tensors: x as it is, weights in fp32 as well, and biases in fp32 alone.
     """
-    if torch.is_grad_enabled() or not is_plain(x, weight) or x.shape[-1] % _LANES or outs % _LANES:
+    if torch.is_grad_enabled() or not is_plain(x, weight) or x.shape[-1] % MULTIPLE or outs % MULTIPLE:
         return None
     kinds = [str(NAMES.get(tensor.dtype)) for tensor in (weight, x) if tensor is not None]
     kernel = "_".join([name, *kinds])

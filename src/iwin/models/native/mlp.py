@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from iwin.models.native import tokens
-from iwin.models.native.common import is_plain, readable
+from iwin.models.native.common import MULTIPLE, is_plain, readable
 from iwin.models.native.linear import Linear, fits, gradients, multiply
 from iwin.models.surroundings import compute_dtype, is_gelu, is_watched
 
@@ -41,7 +41,7 @@ def takes(x: Tensor, wide: nn.Module, activation: nn.Module, drop: nn.Module, na
     """Whether `apply` does to x (..., C) what these layers do, and nobody looks at their calls."""
     if not torch.is_grad_enabled() or not tokens.takes(x) or is_watched(wide, activation, drop, narrow):
         return False
-    if type(wide) is not Linear or type(narrow) is not Linear or wide.out_features % tokens.GROUP:
+    if type(wide) is not Linear or type(narrow) is not Linear or wide.out_features % MULTIPLE:
         return False
     if not fits(x.shape[-1], wide.weight, wide.bias) or not fits(len(wide.weight), narrow.weight, narrow.bias):
         return False

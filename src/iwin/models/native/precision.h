@@ -15,8 +15,8 @@ struct Fp32 {
   using Number = float;
   static constexpr bool EXACT = true;
   static constexpr long PACK = 1;  // numbers of a word, which follow each other along the summed axis
-  static Floats load(const float* numbers) { return iwin::load(numbers); }
-  static void store(float* numbers, Floats values) { iwin::store(numbers, values); }
+  static Floats load(const float* numbers, long count = LANES) { return iwin::load(numbers, count); }
+  static void store(float* numbers, Floats values, long count = LANES) { iwin::store(numbers, values, count); }
   static Floats add_product(Floats sum, Ints a, Ints b) { return fmadd(as_floats(a), as_floats(b), sum); }
   static Ints pack(const Floats* rows) { return as_ints(rows[0]); }
   static Floats reciprocal(Floats x) { return repeat(1.0f) / x; }
@@ -27,12 +27,18 @@ struct Bf16 {
   using Number = uint16_t;
   static constexpr bool EXACT = false;
   static constexpr long PACK = 2;
-  static Floats load(const uint16_t* numbers) {
-    const __m256i halves = _mm256_loadu_si256((const __m256i*)numbers);
-    return as_floats(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  // 16 numbers as they are, the first `count` of them, and zeros.
+  static __m256i read(const uint16_t* numbers, long count = LANES) {
+    if (count < LANES) return _mm256_maskz_loadu_epi16(below(count), numbers);
+    return _mm256_loadu_si256((const __m256i*)numbers);
   }
-  static void store(uint16_t* numbers, Floats values) {
-    _mm256_storeu_si256((__m256i*)numbers, (__m256i)_mm512_cvtneps_pbh(values));
+  static Floats load(const uint16_t* numbers, long count = LANES) {
+    return as_floats(_mm512_slli_epi32(_mm512_cvtepu16_epi32(read(numbers, count)), 16));
+  }
+  static void store(uint16_t* numbers, Floats values, long count = LANES) {
+    const __m256i halves = (__m256i)_mm512_cvtneps_pbh(values);
+    if (count < LANES) _mm256_mask_storeu_epi16(numbers, below(count), halves);
+    else _mm256_storeu_si256((__m256i*)numbers, halves);
   }
   static Floats add_product(Floats sum, Ints a, Ints b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
   static Floats reciprocal(Floats x) { return _mm512_rcp14_ps(x); }

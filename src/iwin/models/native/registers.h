@@ -56,12 +56,11 @@ INLINE Floats split(Floats x, Floats& exponent) {
   return m;
 }
 
-INLINE __mmask16 below(long count) { return (1u << std::min(LANES, count)) - 1; }
-// The first `count` numbers, and `rest` for the others, whose memory is not touched.
-INLINE Floats load_first(const float* numbers, long count, Floats rest) {
+INLINE __mmask16 below(long count) { return (1u << std::clamp(count, 0L, LANES)) - 1; }
+INLINE Floats load_some(const float* numbers, long count, Floats rest) {
   return _mm512_mask_loadu_ps(rest, below(count), numbers);
 }
-INLINE void store_first(float* numbers, long count, Floats x) { _mm512_mask_storeu_ps(numbers, below(count), x); }
+INLINE void store_some(float* numbers, Floats x, long count) { _mm512_mask_storeu_ps(numbers, below(count), x); }
 
 // What is read once for several products, where the compiler would read it for each.
 INLINE Ints held(Ints x) { return x; }
@@ -181,16 +180,18 @@ INLINE __m256 split(__m256 x, __m256& exponent) {
 }
 INLINE Floats split(Floats x, Floats& exponent) { return {split(x.low, exponent.low), split(x.high, exponent.high)}; }
 
-INLINE Floats load_first(const float* numbers, long count, Floats rest) {
-  float all[LANES];
-  store(all, rest);
-  std::copy_n(numbers, std::min(LANES, count), all);
-  return load(all);
+INLINE __m256i below(long count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-INLINE void store_first(float* numbers, long count, Floats x) {
-  float all[LANES];
-  store(all, x);
-  std::copy_n(all, std::min(LANES, count), numbers);
+INLINE __m256 load_some(const float* numbers, long count, __m256 rest) {
+  return _mm256_blendv_ps(rest, _mm256_maskload_ps(numbers, below(count)), _mm256_castsi256_ps(below(count)));
+}
+INLINE Floats load_some(const float* numbers, long count, Floats rest) {
+  return {load_some(numbers, count, rest.low), load_some(numbers + 8, count - 8, rest.high)};
+}
+INLINE void store_some(float* numbers, Floats x, long count) {
+  _mm256_maskstore_ps(numbers, below(count), x.low);
+  _mm256_maskstore_ps(numbers + 8, below(count - 8), x.high);
 }
 
 INLINE Ints held(Ints x) {
@@ -239,5 +240,27 @@ INLINE void transpose(Ints* rows) {
 }
 
 #endif
+
+// The first `count` numbers, or all that a register takes, and `rest` for the others, whose memory is not touched.
+INLINE Floats load(const float* numbers, long count, Floats rest = Floats{}) {
+  return count >= LANES ? load(numbers) : load_some(numbers, count, rest);
+}
+INLINE void store(float* numbers, Floats x, long count) {
+  if (count >= LANES) store(numbers, x);
+  else store_some(numbers, x, count);
+}
+
+constexpr long GROUP = 2;  // registers that go together, so that one's additions need not wait for each other
+
+// Calls work(at, g, count) for the registers of a row of numbers, GROUP by GROUP, each by its place g in one, with how many
+// numbers it has: LANES, which the compiler knows beforehand, or in the last what is left.
+template <class Work>
+INLINE void along(long numbers, const Work& work) {
+  long at = 0;
+  for (; at + GROUP * LANES <= numbers; at += GROUP * LANES)
+#pragma GCC unroll 2
+    for (long g = 0; g < GROUP; g++) work(at + g * LANES, g, LANES);
+  for (; at < numbers; at += LANES) work(at, 0, numbers - at);
+}
 
 }  // namespace iwin

@@ -1,5 +1,5 @@
 // What is done to each token between the products of a block: LayerNorm, with the residual sum before it, GELU, the
-// gradients of both, and sums. Maps are contiguous, their channels divide by 32. All is computed in fp32.
+// gradients of both, and sums. Maps are contiguous, their channels divide by 8. All is computed in fp32.
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,6 @@
 namespace iwin {
 namespace {
 
-constexpr long GROUP = 2;  // registers that go together, so that one's additions need not wait for each other
 constexpr long STEP = GROUP * LANES;
 constexpr long PARTS = 64;  // of rows, whose sums are made apart, so that any number of threads gives the same
 
@@ -33,13 +32,14 @@ INLINE Floats tail(Floats x, Floats& bell) {
   return series * t * bell;
 }
 
-// Does `work` for each register of so many numbers, on all threads.
+// Calls work(at, count) for each register of so many numbers, on all threads.
 template <class Work>
 INLINE void everywhere(long numbers, const Work& work) {
 #pragma omp parallel for schedule(static)
-  for (long n = 0; n < numbers; n += STEP)
+  for (long n = 0; n < numbers / STEP; n++)
 #pragma GCC unroll 2
-    for (long at = n; at < n + STEP; at += LANES) work(at);
+    for (long g = 0; g < GROUP; g++) work(n * STEP + g * LANES, LANES);
+  for (long at = numbers / STEP * STEP; at < numbers; at += LANES) work(at, numbers - at);
 }
 
 // Does `work` for each row on all threads, with room for sums[numbers] over the rows: those of a part of them.
@@ -62,10 +62,10 @@ INLINE Floats gelu(Floats x, Floats beyond) {
 
 template <class T>
 void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
-  everywhere(numbers, [=](long at) {
+  everywhere(numbers, [=](long at, long count) __attribute__((always_inline)) {
     Floats bell;
-    const Floats value = T::load(x + at);
-    T::store(out + at, gelu(value, tail<T>(size(value), bell)));
+    const Floats value = T::load(x + at, count);
+    T::store(out + at, gelu(value, tail<T>(size(value), bell)), count);
   });
 }
 
@@ -73,14 +73,14 @@ void gelu(const typename T::Number* x, typename T::Number* out, long numbers) {
 template <class T>
 void gelu_backward(const typename T::Number* x, typename T::Number* grad, typename T::Number* out, long numbers) {
   const Floats density = repeat(float(M_2_SQRTPI * M_SQRT1_2 / 2));
-  everywhere(numbers, [=](long at) {
+  everywhere(numbers, [=](long at, long count) __attribute__((always_inline)) {
     Floats bell;
-    const Floats value = T::load(x + at), beyond = tail<T>(size(value), bell);
+    const Floats value = T::load(x + at, count), beyond = tail<T>(size(value), bell);
     const Floats up_to = where_positive(value, repeat(1.0f) - beyond, beyond);
     const Floats rise = size(value) * density * bell;
     const Floats slope = where_positive(value, up_to + rise, up_to - rise);
-    T::store(out + at, gelu(value, beyond));
-    T::store(grad + at, slope * T::load(grad + at));
+    T::store(out + at, gelu(value, beyond), count);
+    T::store(grad + at, slope * T::load(grad + at, count), count);
   });
 }
 
@@ -94,26 +94,21 @@ void norm(const typename X::Number* map, const typename T::Number* plus, const f
     for (long r = 0; r < rows; r++) {
       const long start = r * channels;
       Floats total[GROUP] = {}, squares[GROUP] = {};
-      for (long c = 0; c < channels; c += STEP)
-#pragma GCC unroll 2
-        for (long g = 0; g < GROUP; g++) {
-          const long at = c + g * LANES;
-          Floats value = X::load(map + start + at);
-          if (plus) {
-            X::store(sum + start + at, value + T::load(plus + start + at));
-            value = X::load(sum + start + at);  // as it was rounded
-          }
-          total[g] = total[g] + value;
-          store(&row[at], value);
+      along(channels, [&](long at, long g, long count) __attribute__((always_inline)) {
+        Floats value = X::load(map + start + at, count);
+        if (plus) {
+          X::store(sum + start + at, value + T::load(plus + start + at, count), count);
+          value = X::load(sum + start + at, count);  // as it was rounded
         }
+        total[g] = total[g] + value;
+        store(&row[at], value, count);
+      });
       const float middle = reduce_add(total[0] + total[1]) / channels;
       const Floats mean = repeat(middle);
-      for (long c = 0; c < channels; c += STEP)
-#pragma GCC unroll 2
-        for (long g = 0; g < GROUP; g++) {
-          const Floats value = load(&row[c + g * LANES]) - mean;
-          squares[g] = fmadd(value, value, squares[g]);
-        }
+      along(channels, [&](long at, long g, long count) __attribute__((always_inline)) {
+        const Floats value = load(&row[at], count, mean) - mean;
+        squares[g] = fmadd(value, value, squares[g]);
+      });
       const float variance = reduce_add(squares[0] + squares[1]) / channels;
       const float factor = 1 / std::sqrt(variance + eps);
       const Floats scale = repeat(factor);
@@ -121,10 +116,10 @@ void norm(const typename X::Number* map, const typename T::Number* plus, const f
         stats[2 * r] = middle;
         stats[2 * r + 1] = factor;
       }
-      for (long c = 0; c < channels; c += LANES) {
-        const Floats value = (load(&row[c]) - mean) * scale;
-        T::store(out + start + c, fmadd(value, load(weight + c), load(bias + c)));
-      }
+      along(channels, [&](long at, long, long count) __attribute__((always_inline)) {
+        const Floats value = (load(&row[at], count) - mean) * scale;
+        T::store(out + start + at, fmadd(value, load(weight + at, count), load(bias + at, count)), count);
+      });
     }
   }
 }
@@ -137,38 +132,39 @@ void norm_backward(const typename X::Number* map, const float* stats, const floa
     float* of_bias = of_weight + channels;
     const long start = row * channels;
     const Floats mean = repeat(stats[2 * row]), scale = repeat(stats[2 * row + 1]);
-    Floats total[GROUP] = {}, along[GROUP] = {};
-    for (long c = 0; c < channels; c += STEP)
-#pragma GCC unroll 2
-      for (long g = 0; g < GROUP; g++) {
-        const long at = c + g * LANES;
-        const Floats value = (X::load(map + start + at) - mean) * scale;
-        const Floats slope = T::load(grad + start + at), weighted = slope * load(weight + at);
-        total[g] = total[g] + weighted;
-        along[g] = fmadd(weighted, value, along[g]);
-        store(of_weight + at, fmadd(slope, value, load(of_weight + at)));
-        store(of_bias + at, slope + load(of_bias + at));
-      }
+    Floats total[GROUP] = {}, bent[GROUP] = {};
+    along(channels, [&](long at, long g, long count) __attribute__((always_inline)) {
+      const Floats value = (X::load(map + start + at, count) - mean) * scale;
+      const Floats slope = T::load(grad + start + at, count), weighted = slope * load(weight + at, count);
+      total[g] = total[g] + weighted;
+      bent[g] = fmadd(weighted, value, bent[g]);
+      store(of_weight + at, fmadd(slope, value, load(of_weight + at, count)), count);
+      store(of_bias + at, slope + load(of_bias + at, count), count);
+    });
     const Floats level = repeat(reduce_add(total[0] + total[1]) / channels);
-    const Floats tilt = repeat(reduce_add(along[0] + along[1]) / channels);
-    for (long c = 0; c < channels; c += LANES) {
-      const Floats value = (X::load(map + start + c) - mean) * scale;
-      const Floats weighted = T::load(grad + start + c) * load(weight + c);
-      const Floats more = plus ? X::load(plus + start + c) : Floats{};
+    const Floats tilt = repeat(reduce_add(bent[0] + bent[1]) / channels);
+    along(channels, [&](long at, long, long count) __attribute__((always_inline)) {
+      const Floats value = (X::load(map + start + at, count) - mean) * scale;
+      const Floats weighted = T::load(grad + start + at, count) * load(weight + at, count);
+      const Floats more = plus ? X::load(plus + start + at, count) : Floats{};
       const Floats slope = fnmadd(tilt, value, weighted - level);
-      X::store(of_map + start + c, fmadd(slope, scale, more));
-    }
+      X::store(of_map + start + at, fmadd(slope, scale, more), count);
+    });
   });
 }
 
 template <class X, class T>
 void add(const typename X::Number* map, const typename T::Number* plus, typename X::Number* out, long numbers) {
-  everywhere(numbers, [=](long at) { X::store(out + at, X::load(map + at) + T::load(plus + at)); });
+  everywhere(numbers, [=](long at, long count) __attribute__((always_inline)) {
+    X::store(out + at, X::load(map + at, count) + T::load(plus + at, count), count);
+  });
 }
 
 template <class X, class T>
 void scale(const typename X::Number* map, float factor, typename T::Number* out, long numbers) {
-  everywhere(numbers, [=](long at) { T::store(out + at, repeat(factor) * X::load(map + at)); });
+  everywhere(numbers, [=](long at, long count) __attribute__((always_inline)) {
+    T::store(out + at, repeat(factor) * X::load(map + at, count), count);
+  });
 }
 
 #define EXPORT(T, NAME)                                                                                                \

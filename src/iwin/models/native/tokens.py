@@ -9,11 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import NAMES, call, fit, is_plain, numbers_of, readable, runs, sizes_of
+from iwin.models.native.common import MULTIPLE, NAMES, call, fit, is_plain, numbers_of, readable, runs, sizes_of
 from iwin.models.surroundings import compute_dtype
-
-GROUP = 32
-"""Channels that the kernels work on at once."""
 
 # ---------------------------------------------------------------------------------------- LayerNorm and sums
 
@@ -131,7 +128,7 @@ def gelu_backward_(x: Tensor, grad: Tensor) -> Tensor:
 
 def takes(x: Tensor) -> bool:
     """Whether the kernels are for x (..., C), once it is in the precision of products."""
-    return not torch.compiler.is_compiling() and is_plain(x) and x.shape[-1] % GROUP == 0 and runs("gelu", x)
+    return not torch.compiler.is_compiling() and is_plain(x) and x.shape[-1] % MULTIPLE == 0 and runs("gelu", x)
 
 
 def _pair(x: Tensor) -> str:
