@@ -15,7 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iwin.models.block import IwinBlock, WindowAttention
 from iwin.models.native import block as whole
+from iwin.models.native import downsample, embed
 from iwin.models.native.common import NAMES, call
+from iwin.models.zoo import VIDEO_MODELS, build_named
 from tests.models.precisions import error, needs_kernels, pairs
 
 pytestmark = needs_kernels
@@ -38,7 +40,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         call(name, *arguments)
 
-    monkeypatch.setattr(whole, "call", record)
+    for module in (whole, embed, downsample):
+        monkeypatch.setattr(module, "call", record)
     return names
 
 
@@ -60,6 +63,16 @@ def results(block: IwinBlock, x: Tensor, grad: Tensor, *, mixed: bool = False) -
 
 
 # ------------------------------------------------------------------------------------------- what it computes
+
+
+@pytest.mark.parametrize("name", ["iwin_nano", "iwin_tiny"])
+def test_a_model_goes_through_the_kernels_from_end_to_end(name: str, calls: list[str]) -> None:
+    build_named(name, num_frames=2)(torch.randn(1, 3, 2, 32, 32)).sum().backward()
+    kernels = ["embed"]
+    for depth in VIDEO_MODELS[name].depths:
+        kernels += ["downsample"] * (len(kernels) > 1) + ["block"] * depth
+    kernels += [f"{kernel}_backward" for kernel in reversed(kernels)]
+    assert [call.partition("_fp32")[0] for call in calls] == kernels
 
 
 @pytest.mark.parametrize(("dtype", "mixed"), PRECISIONS)
