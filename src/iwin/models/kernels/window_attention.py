@@ -131,7 +131,7 @@ def _forward_kernel(
 ):  # fmt: skip
     """Attention. With STEADY, weights stay relative to the highest score of the first block of keys.
 
-    That spares the maximum of every other block, and the sums' scaling by it, a quarter of the instructions. Where
+    That spares the maximum of every other block, and the sums' scaling by it: three tenths of the instructions. Where
     scores rise so far above it that weights could pass what numbers hold, the block is done again with one that moves.
     """
     first, sample, i, j, head, sequence = tiles.locate(BLOCK_M, TOKENS, heads, I, J)

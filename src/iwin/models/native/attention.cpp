@@ -343,7 +343,7 @@ struct Backward {
   const Attention<T>& maps;
   const Number* const grad_out;
   Number* const grad_qkv;
-  float* const grad_fill;  // (windows, heads, 2, D), of keys and values beyond the map
+  float* const grad_fill;  // (windows, heads, 2, head_dim), of keys and values beyond the map
   const WindowedMap& shape;
   const long head_dim;
   const float scale, factor;

@@ -18,7 +18,7 @@ NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 """How the kernels' names end, by precision."""
 
 MULTIPLE = 8
-"""What the channels of all maps divide by that the kernels take."""
+"""What the channels of maps divide by that the kernels take; attention takes any."""
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 

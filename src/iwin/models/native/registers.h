@@ -260,7 +260,7 @@ INLINE void along(long numbers, const Work& work) {
   for (; at + GROUP * LANES <= numbers; at += GROUP * LANES)
 #pragma GCC unroll 2
     for (long g = 0; g < GROUP; g++) work(at + g * LANES, g, LANES);
-  for (; at < numbers; at += LANES) work(at, 0, numbers - at);
+  for (; at < numbers; at += LANES) work(at, 0, std::min(LANES, numbers - at));
 }
 
 }  // namespace iwin

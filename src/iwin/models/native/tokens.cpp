@@ -39,7 +39,7 @@ INLINE void everywhere(long numbers, const Work& work) {
   for (long n = 0; n < numbers / STEP; n++)
 #pragma GCC unroll 2
     for (long g = 0; g < GROUP; g++) work(n * STEP + g * LANES, LANES);
-  for (long at = numbers / STEP * STEP; at < numbers; at += LANES) work(at, numbers - at);
+  for (long at = numbers / STEP * STEP; at < numbers; at += LANES) work(at, std::min(LANES, numbers - at));
 }
 
 // Does `work` for each row on all threads, with room for sums[numbers] over the rows: those of a part of them.
