@@ -199,7 +199,7 @@ def test_block_equals_the_textbook_form_forward_and_backward(size: tuple[int, in
 
 
 @pytest.mark.parametrize("size", [(32, 60, 36), (5, 33, 70)])
-@pytest.mark.parametrize("embed_dim", [24, 32, 40])  # as the heads; those of 40 are PyTorch's attention's
+@pytest.mark.parametrize("embed_dim", [24, 32, 40])  # also of a head: 40 are left to PyTorch's attention
 def test_recognizer_equals_the_textbook_form_forward_and_backward(size: tuple[int, int, int], embed_dim: int) -> None:
     settings: dict[str, Any] = {
         "embed_dim": embed_dim,

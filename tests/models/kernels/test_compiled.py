@@ -1,5 +1,6 @@
 """The kernels compiled for GPUs, which needs none: what Triton's interpreter lets pass may not compile."""
 
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -62,6 +63,14 @@ def machine_code(compiled: Any) -> str:
         return subprocess.check_output([disassembler, "-sass", file.name], text=True)
 
 
+def loops(code: str) -> list[list[str]]:
+    """The instructions of each loop, in the order of their ends."""
+    lines = re.findall(r"/\*([0-9a-f]{4,})\*/ +(.*?) *;", code)
+    instructions = [(int(place, 16), text) for place, text in lines]
+    back = [(int(to[1], 16), place) for place, text in instructions if (to := re.search(r"BRA.* 0x([0-9a-f]+)", text))]
+    return [[text for place, text in instructions if first <= place <= last] for first, last in back if first < last]
+
+
 TYPES = dict.fromkeys(("heads", "I", "J"), "i32") | dict.fromkeys(("log_sum", "delta", "grad_beyond"), "*fp32")
 TYPES["scale"] = "fp32"
 PUBLISHED = {"POSITIONS": 784, "TOKENS": 784, "FRAMES": 16, "COLUMNS": 7, "EVEN": True, "HEAD_DIM": 32}
@@ -98,6 +107,17 @@ def test_keeps_to_registers_and_tensor_cores(name: str, dtype: str) -> None:
         assert "STL" not in code, "spills registers"
         assert "MUFU.EX2" in code
         assert ("HGMMA" in code) is (dtype != "fp32")
+
+
+def test_weights_relative_to_one_score_take_fewer_instructions() -> None:
+    from iwin.models.kernels import window_attention as kernels
+
+    counts: dict[tuple[int, int, bool], int] = {}
+    choices = [choice.kwargs for choice in kernels._forward_kernel.configs]
+    for kwargs, code in zip(choices, attention_code("_forward_kernel", "bf16", PUBLISHED, 90), strict=True):
+        first = next(loop for loop in loops(code) if "MUFU.EX2" in str(loop))
+        counts.setdefault((kwargs["BLOCK_M"], kwargs["BLOCK_N"], "STEADY" in kwargs), len(first))
+    assert counts[64, 64, True] < 0.75 * counts[64, 64, False], counts
 
 
 @pytest.mark.parametrize("name", ["_forward_kernel", "_query_backward_kernel", "_key_backward_kernel"])

@@ -218,11 +218,8 @@ void pair_rows(std::vector<Word>& to, const std::vector<typename T::Number>& row
     std::memcpy(to.data(), rows.data(), count * WIDTH * sizeof(Word));
   } else {
     for (long n = 0; n < count; n += 2)
-      for (long d = 0; d < D; d += LANES) {
-        const __m256i low = _mm256_loadu_si256((const __m256i*)&rows[n * D + d]);
-        const __m256i high = _mm256_loadu_si256((const __m256i*)&rows[(n + 1) * D + d]);
-        store(&to[n * WIDTH + d], T::pair(low, high));
-      }
+      for (long d = 0; d < D; d += LANES)
+        store(&to[n * WIDTH + d], T::pair(T::read(&rows[n * D + d]), T::read(&rows[(n + 1) * D + d])));
   }
 }
 
@@ -240,7 +237,6 @@ struct Forward {
 
   const Attention<T>& maps;
   const WindowedMap& shape;
-  const long head_dim;
   const float factor;  // from scores to exponents of 2
   std::vector<Number> q, k, v;
   std::vector<Word> q_words, v_words, p_words;
@@ -249,7 +245,6 @@ struct Forward {
   Forward(const Attention<T>& maps, const WindowedMap& shape, float scale)
       : maps(maps),
         shape(shape),
-        head_dim(shape.head_dim),
         factor(scale * float(M_LOG2E)),
         q(BLOCK * D),
         k(keys_of(shape) * D),
@@ -289,7 +284,7 @@ struct Forward {
     }
     long begin = 0;  // the first key whose weight waits
     const auto add_values = [&](long end) {
-      for (long d = 0; d < head_dim; d += ROWS)
+      for (long d = 0; d < shape.head_dim; d += ROWS)
         multiply<T, BLOCK, HALVES>(&o[d * BLOCK], &v_words[begin / T::PACK * D + d], 1, D, p_words.data(),
                                    (end - begin) / T::PACK);
       begin = end;
@@ -313,7 +308,7 @@ struct Forward {
           const Floats shrink = exp2<T>((most[h] - now) * factors);
           most[h] = now;
           sum[h] = sum[h] * shrink;
-          for (long d = 0; d < head_dim; d++) {
+          for (long d = 0; d < shape.head_dim; d++) {
             float* sums = &o[d * BLOCK + h * LANES];
             store(sums, load(sums) * shrink);
           }
@@ -327,7 +322,7 @@ struct Forward {
     for (long h = 0; h < HALVES; h++) {
       store(softmax + h * LANES, most[h], count - h * LANES);
       store(softmax + shape.tokens() + h * LANES, log2(sum[h]), count - h * LANES);
-      for (long d = 0; d < head_dim; d++) {
+      for (long d = 0; d < shape.head_dim; d++) {
         float* sums = &o[d * BLOCK + h * LANES];
         store(sums, load(sums) / sum[h]);
       }
@@ -345,7 +340,6 @@ struct Backward {
   Number* const grad_qkv;
   float* const grad_fill;  // (windows, heads, 2, head_dim), of keys and values beyond the map
   const WindowedMap& shape;
-  const long head_dim;
   const float scale, factor;
   std::vector<Number> q, g, y, k, v;
   std::vector<Word> q_words, g_words, y_words, q_pairs, g_pairs, k_pairs, ds_words;
@@ -359,7 +353,6 @@ struct Backward {
         grad_qkv(grad_qkv),
         grad_fill(grad_fill),
         shape(shape),
-        head_dim(shape.head_dim),
         scale(scale),
         factor(scale * float(M_LOG2E)),
         q(BLOCK * D),
@@ -409,18 +402,18 @@ struct Backward {
       give(to + C, &dk[n * D]);
       give(to + 2 * C, &dv[n * D]);
     }
-    float* fill = grad_fill + index * 2 * head_dim;
-    std::fill(fill, fill + 2 * head_dim, 0.0f);
+    float* fill = grad_fill + index * 2 * shape.head_dim;
+    std::fill(fill, fill + 2 * shape.head_dim, 0.0f);
     if (task.beyond == 0) return;
-    std::copy_n(&dk[task.tokens() * D], head_dim, fill);
-    std::copy_n(&dv[task.tokens() * D], head_dim, fill + head_dim);
+    std::copy_n(&dk[task.tokens() * D], shape.head_dim, fill);
+    std::copy_n(&dv[task.tokens() * D], shape.head_dim, fill + shape.head_dim);
   }
 
   // A head's numbers of a row, in the precision of maps.
   void give(Number* to, const float* row) const {
     Number numbers[D];
     for (long d = 0; d < D; d += LANES) T::store(numbers + d, load(row + d));
-    copy_row(to, numbers, head_dim);
+    copy_row(to, numbers, shape.head_dim);
   }
 
   // Of `count` queries: fills dq, and adds to dk and dv what they say of all keys and values.
@@ -469,13 +462,13 @@ struct Backward {
           store(&ds_words[(key - begin + r) / T::PACK * BLOCK + h * LANES], T::pack(&ds.sums[h][r]));
       }
       constexpr long STEPS_HERE = HALVES * LANES / T::PACK;
-      for (long d = 0; d < head_dim; d += BLOCK) {
+      for (long d = 0; d < shape.head_dim; d += BLOCK) {
         multiply<T, D, BLOCK / LANES>(&dv[key * D + d], words<T>(p_rows, 0), STEPS, 1, &g_pairs[d], STEPS_HERE);
         multiply<T, D, BLOCK / LANES>(&dk[key * D + d], words<T>(ds_rows, 0), STEPS, 1, &q_pairs[d], STEPS_HERE);
       }
       const long end = key + ROWS;
       if (end - begin < KEYS && end < task.padded()) continue;
-      for (long d = 0; d < head_dim; d += ROWS)
+      for (long d = 0; d < shape.head_dim; d += ROWS)
         multiply<T, BLOCK, HALVES>(&dq[d * BLOCK], &k_pairs[begin / T::PACK * D + d], 1, D, ds_words.data(),
                             (end - begin) / T::PACK);
       begin = end;

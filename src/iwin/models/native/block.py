@@ -20,10 +20,10 @@ from iwin.models.native.common import (
     call,
     exists,
     fit,
-    is_plain,
     pointer_to,
     pointers_to,
     readable,
+    reads,
     sizes_of,
 )
 from iwin.models.surroundings import compute_dtype, needs_pytorch
@@ -73,7 +73,7 @@ def takes(x: Tensor, layers: Layers) -> bool:
     if x.ndim != 5 or not x.numel():
         return False
     parameters = layers.parameters()
-    if not is_plain(x) or not exists(f"block_{_kernel(x, parameters)}"):
+    if not reads(f"block_{_kernel(x, parameters)}", x):
         return False
     if any(weights is None for norm in (layers.norm1, layers.norm2) for weights in (norm.weight, norm.bias)):
         return False

@@ -82,6 +82,11 @@ def is_plain(*tensors: Tensor | None) -> bool:
     return all(tensor is None or (type(tensor) in (Tensor, nn.Parameter) and not tensor.is_neg()) for tensor in tensors)
 
 
+def reads(kernel: str, *tensors: Tensor | None) -> bool:
+    """Whether this machine has a kernel by its whole name, for tensors that are no more than their data."""
+    return is_plain(*tensors) and exists(kernel)
+
+
 def fit(parameters: Sequence[Tensor | None], sizes: Sequence[tuple[int, ...]]) -> bool:
     """Whether parameters are plain, of these sizes, and in the CPU's memory, for those of them that there are."""
     for parameter, size in zip(parameters, sizes, strict=True):

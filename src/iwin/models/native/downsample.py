@@ -10,18 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import (
-    MULTIPLE,
-    NAMES,
-    call,
-    exists,
-    fit,
-    is_plain,
-    multiplies,
-    numbers_of,
-    pointers_to,
-    readable,
-)
+from iwin.models.native.common import MULTIPLE, NAMES, call, fit, multiplies, numbers_of, pointers_to, readable, reads
 from iwin.models.native.tokens import fits
 from iwin.models.surroundings import compute_dtype, is_watched
 
@@ -30,7 +19,7 @@ def takes(x: Tensor, norm: nn.LayerNorm, conv: nn.Module) -> bool:
     """Whether `apply` does to x (B, T, H, W, C) what these layers do, and nobody looks at their calls."""
     if type(conv) is not nn.Conv2d or is_watched(norm, conv) or x.ndim != 5 or not x.numel() or not multiplies(x):
         return False
-    if not is_plain(x) or not exists(f"downsample_{_kernel(x, conv.weight)}"):
+    if not reads(f"downsample_{_kernel(x, conv.weight)}", x):
         return False
     if (conv.stride, conv.padding, conv.dilation, conv.padding_mode) != ((2, 2), (0, 0), (1, 1), "zeros"):
         return False

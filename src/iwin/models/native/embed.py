@@ -8,18 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from iwin.models.native.common import (
-    MULTIPLE,
-    NAMES,
-    call,
-    exists,
-    fit,
-    is_plain,
-    multiplies,
-    numbers_of,
-    pointers_to,
-    readable,
-)
+from iwin.models.native.common import MULTIPLE, NAMES, call, fit, multiplies, numbers_of, pointers_to, readable, reads
 from iwin.models.native.tokens import fits
 from iwin.models.surroundings import compute_dtype, is_watched
 
@@ -33,7 +22,7 @@ def takes(x: Tensor, proj: nn.Conv2d | nn.Conv3d, norm: nn.LayerNorm, plus: Tens
         return False
     if not x.numel() or not multiplies(x) or (torch.is_grad_enabled() and (x.requires_grad or x.is_inference())):
         return False
-    if not is_plain(x, plus) or not exists(f"embed_{_pair(x)}"):
+    if not reads(f"embed_{_pair(x)}", x, plus):
         return False
     outs, patch = len(proj.weight), proj.stride
     if not fits(outs, norm) or not fit([proj.weight, proj.bias], [(outs, x.shape[1], *patch), (outs,)]):

@@ -14,12 +14,12 @@ from iwin.models.native.common import (
     MULTIPLE,
     NAMES,
     call,
-    exists,
     fit,
     is_plain,
     multiplies,
     numbers_of,
     readable,
+    reads,
     sizes_of,
 )
 from iwin.models.surroundings import compute_dtype
@@ -118,8 +118,8 @@ def _kernel_for(x: Tensor, outs: int, name: str, weight: Tensor | None = None) -
 
     It has no gradients, and takes contiguous tensors: x as it is, weights in fp32 as well, and biases in fp32 alone.
     """
-    if torch.is_grad_enabled() or not is_plain(x, weight) or x.shape[-1] % MULTIPLE or outs % MULTIPLE:
+    if torch.is_grad_enabled() or x.shape[-1] % MULTIPLE or outs % MULTIPLE:
         return None
     kinds = [str(NAMES.get(tensor.dtype)) for tensor in (weight, x) if tensor is not None]
     kernel = "_".join([name, *kinds])
-    return kernel if exists(kernel) else None
+    return kernel if reads(kernel, x, weight) else None
